@@ -1,0 +1,134 @@
+"""The words of the project as small frozen records. Imports nothing heavy.
+
+Letters in `axes`, everywhere alike: B batch, T query tokens, S key tokens, H query heads, K key-value
+heads, D head size, C hidden size, F intermediate size, I and O a product's inputs and outputs,
+V vocabulary. B, T and S are places in the input; every other letter is a channel.
+"""
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class Mode(enum.StrEnum):
+    """How a port is replayed: each component on golden inputs, or the whole port by itself."""
+
+    ISOLATED = "isolated"
+    END_TO_END = "end-to-end"
+
+
+class Verdict(enum.StrEnum):
+    """Unmeasured is never a pass."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNMEASURED = "unmeasured"
+
+
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+"""Half the distance from 1 to the next number, for each dtype a golden can have."""
+
+
+class Views(msgspec.Struct, frozen=True):
+    """A relative L2 error seen three ways: whole tensor, worst token row, worst channel."""
+
+    whole: float
+    row: float
+    channel: float
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """The error that rounding alone causes: as the reference showed it, and as any order of evaluation may."""
+
+    measured: Views
+    modelled: Views
+
+
+class Component(msgspec.Struct, frozen=True):
+    """A named step of the model.
+
+    name: as its module has it in `transformers`, without the leading `model.`
+    kind: what components of all layers share (`q_proj`, `rms_norm`, `scores`)
+    step: the entry of `harness.kinds` that evaluates it; None for a composite
+    axes: the output's axes, e.g. "B T C"
+    inputs: argument name -> the component it comes from, or `case.token_ids` and the like
+    parameters: role -> the parameter's name in the reference (`weight` -> `model.norm.weight`)
+    settings: the numbers the step takes from the configuration (`eps`, `scaling`, `window`)
+    exact: nothing is rounded, so it is compared bit by bit
+    composite_of: the component whose output this composite hands out; judged end to end only
+    """
+
+    name: str
+    kind: str
+    axes: str
+    step: str | None = None
+    inputs: dict[str, str] = {}
+    parameters: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    exact: bool = False
+    composite_of: str | None = None
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One input. `inputs` maps `token_ids` (B T), `attention_mask` (B S), `positions` (B T) and
+    `query_index` (T) to rows of the tensor table.
+
+    origin: `prompt` or `randomized`; detail: the texts, or the seed and how it was drawn
+    """
+
+    name: str
+    origin: str
+    detail: str
+    inputs: dict[str, int]
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """A row of the tensor table: where a payload lies in the file, and what it must hash to."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    sha256: str
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """The recorded tensor of one component in one case and dtype, its inputs, and its floors.
+
+    `output` and the values of `inputs` are rows of the tensor table. `isolated` is None for composites.
+    """
+
+    component: str
+    case: str
+    dtype: str
+    output: int
+    inputs: dict[str, int]
+    end_to_end: Floor
+    isolated: Floor | None = None
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A parameter's fingerprint: its bytes as the checkpoint stores them, in reference layout."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What a golden file says of itself, apart from where its payloads lie.
+
+    provenance: library versions, device, threads, attention implementation, checkpoint files, time
+    config: the checkpoint's config.json as it was read
+    components: in forward order
+    """
+
+    provenance: dict[str, Any]
+    config: dict[str, Any]
+    parameters: list[Parameter]
+    components: list[Component]
+    cases: list[Case]
+    goldens: list[Golden]
