@@ -1,0 +1,76 @@
+"""What a port is: whatever can be driven. The more it offers, the more can be said.
+
+Arrays go in as numpy arrays and may come out as anything `numpy.asarray` takes. A golden's `dtype` is the
+dtype the port was made with; a port that answers in another one is not compared.
+"""
+
+import importlib
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol, Self, runtime_checkable
+
+from harness.errors import GoldensError
+
+Arrays = Mapping[str, Any]
+
+
+class NotOffered(LookupError):
+    """Raised by `apply` for a component that the port cannot run by itself: it is then unmeasured."""
+
+
+@runtime_checkable
+class Port(Protocol):
+    """The least a port offers: run the whole model and hand out named components."""
+
+    def trace(self, inputs: Arrays, names: Collection[str]) -> Arrays:
+        """Run on `token_ids` (B T), `attention_mask` (B S), `positions` (B T), `query_index` (T).
+
+        Returns those of `names` that the port offers, each in the axes of the step table; `lm_head` at least.
+        """
+        ...
+
+
+@runtime_checkable
+class Isolated(Port, Protocol):
+    """A port whose components can be run one by one."""
+
+    def apply(self, name: str, inputs: Arrays) -> Arrays:
+        """Run component `name`, by the very code that the forward pass runs; return `{name: array}`.
+
+        Raises `NotOffered` when there is no such component to run.
+        """
+        ...
+
+
+@runtime_checkable
+class Weighted(Port, Protocol):
+    """A port whose parameters can be read and replaced, in the reference's names and layout."""
+
+    def parameters(self) -> Arrays: ...
+
+    def with_parameters(self, overrides: Arrays) -> Self: ...
+
+
+def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
+    """Make the port that `spec` (`MODULE:FACTORY`) names, from `checkpoint`, in `dtype`.
+
+    A factory that raises ValueError or OSError has refused the checkpoint: its message is the sentence.
+    """
+    module_name, _, factory_name = spec.partition(":")
+    if not factory_name:
+        raise GoldensError(f"port {spec!r} does not name a factory: write it as MODULE:FACTORY")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise GoldensError(
+            f"port {spec!r}: no module named {error.name!r} can be imported; is it installed, or in this folder?"
+        ) from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        raise GoldensError(f"port {spec!r}: module {module_name!r} has no factory {factory_name!r}")
+    try:
+        port = factory(checkpoint, dtype=dtype)
+    except (ValueError, OSError) as error:
+        raise GoldensError(f"port {spec!r} refused checkpoint {checkpoint}: {error}") from error
+    if not isinstance(port, Port):
+        raise GoldensError(f"port {spec!r} made a {type(port).__name__}, which has no method 'trace'")
+    return port
