@@ -1,0 +1,160 @@
+"""Reading a golden file, without HDF5: the index at once, payloads as they are asked for.
+
+Every byte that is used is checked against its SHA-256 before it is used; a payload that is never read is
+never hashed. numpy is imported with the first payload, so that test collection costs a JSON file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import GoldensError, nearest
+from harness.model import Component, Contents, Golden, Tensor
+from harness.store.layout import USER_BLOCK, Index, UserBlock, decode_index
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class GoldenFile:
+    """An open golden file. Arrays are read-only views of the file; their shapes are in `tensors`."""
+
+    def __init__(self, path: Path, index: Index, content: mmap.mmap):
+        self.path = path
+        self.digest = index.digest
+        self.contents: Contents = index.contents
+        self.tensors: list[Tensor] = index.tensors
+        self._content = content
+        self._arrays: dict[int, np.ndarray] = {}
+        self._components = {component.name: component for component in index.contents.components}
+        self._cases = {case.name: case for case in index.contents.cases}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> GoldenFile:
+        """Raises GoldensError when there is no complete, undamaged golden file of a known format at `path`."""
+        path = Path(path)
+        content = _map(path)
+        block = UserBlock.parse(content[:USER_BLOCK], str(path))
+        if len(content) != block.file_nbytes:
+            raise GoldensError(
+                f"{path} has {len(content)} bytes where {block.file_nbytes} were written: copy it again, or record it again"
+            )
+        encoded = content[block.index_offset : block.index_offset + block.index_nbytes]
+        if hashlib.sha256(encoded).hexdigest() != block.index_sha256:
+            raise GoldensError(f"{path} has a damaged index: copy it again, or record it again")
+        return cls(path, decode_index(encoded, str(path)), content)
+
+    @property
+    def dtypes(self) -> list[str]:
+        """As they were recorded, first to last."""
+        return list(dict.fromkeys(golden.dtype for golden in self.contents.goldens))
+
+    def component(self, name: str) -> Component:
+        if name not in self._components:
+            raise GoldensError(f"{self.path} has no component {name!r}{nearest(name, self._components)}")
+        return self._components[name]
+
+    def tensor(self, row: int) -> np.ndarray:
+        """The payload of a row, checked when it is first read. Raises GoldensError when it is damaged."""
+        if row not in self._arrays:
+            self._arrays[row] = self._read(self.tensors[row])
+        return self._arrays[row]
+
+    def output(self, golden: Golden) -> np.ndarray:
+        return self.tensor(golden.output)
+
+    def inputs(self, golden: Golden) -> dict[str, np.ndarray]:
+        """Argument name -> what the component took in."""
+        return {argument: self.tensor(row) for argument, row in golden.inputs.items()}
+
+    def case_inputs(self, case: str) -> dict[str, np.ndarray]:
+        """`token_ids` (B T), `attention_mask` (B S), `positions` (B T), `query_index` (T)."""
+        if case not in self._cases:
+            raise GoldensError(f"{self.path} has no case {case!r}; it has {', '.join(self._cases)}")
+        return {argument: self.tensor(row) for argument, row in self._cases[case].inputs.items()}
+
+    def select(
+        self,
+        include: Collection[str] = (),
+        exclude: Collection[str] = (),
+        cases: Collection[str] = (),
+        dtypes: Collection[str] = (),
+    ) -> list[Golden]:
+        """The goldens asked for: by dtype, then by case, then in forward order.
+
+        `include` and `exclude` are glob patterns of component names; what is left empty leaves nothing out.
+        Raises GoldensError for a pattern, case or dtype that the file has nothing for, and when nothing is left.
+        """
+        self._refuse_unknown("dtype", dtypes, self.dtypes)
+        self._refuse_unknown("case", cases, self._cases)
+        included = self._matching(include) if include else set(self._components)
+        wanted = included - self._matching(exclude)
+        order = {name: position for position, name in enumerate(self._components)}
+        dtype_order = {name: position for position, name in enumerate(self.dtypes)}
+        case_order = {name: position for position, name in enumerate(self._cases)}
+        selected = [
+            golden
+            for golden in self.contents.goldens
+            if golden.component in wanted
+            and (not cases or golden.case in cases)
+            and (not dtypes or golden.dtype in dtypes)
+        ]
+        if not selected:
+            raise GoldensError(
+                f"nothing that was asked for is recorded in {self.path}: `goldens show` lists what is"
+            )
+        return sorted(selected, key=lambda g: (dtype_order[g.dtype], case_order[g.case], order[g.component]))
+
+    def _matching(self, patterns: Collection[str]) -> set[str]:
+        matched: set[str] = set()
+        for pattern in patterns:
+            found = {name for name in self._components if fnmatchcase(name, pattern)}
+            if not found:
+                raise GoldensError(
+                    f"no component of {self.path} matches {pattern!r}{nearest(pattern, self._components)}"
+                )
+            matched |= found
+        return matched
+
+    def _refuse_unknown(self, what: str, asked: Collection[str], recorded: Collection[str]) -> None:
+        for name in asked:
+            if name not in recorded:
+                raise GoldensError(
+                    f"{what} {name!r} was not recorded in {self.path}; recorded: {', '.join(recorded)}"
+                )
+
+    def _read(self, tensor: Tensor) -> np.ndarray:
+        import numpy as np
+
+        if tensor.dtype == "bfloat16":
+            import ml_dtypes
+
+            dtype = np.dtype(ml_dtypes.bfloat16)
+        else:
+            dtype = np.dtype(tensor.dtype).newbyteorder("<")
+        payload = memoryview(self._content)[tensor.offset : tensor.offset + tensor.nbytes]
+        if hashlib.sha256(payload).hexdigest() != tensor.sha256:
+            raise GoldensError(
+                f"{self.path} is damaged at {tensor.path}: it does not hash to what was recorded; copy or record it again"
+            )
+        return np.frombuffer(payload, dtype).reshape(tensor.shape)
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with open(path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise GoldensError(f"there is no golden file {path}: record it with `goldens record`") from error
+    except IsADirectoryError as error:
+        raise GoldensError(f"{path} is a folder: name the golden file in it") from error
+    except ValueError as error:  # what mmap raises for an empty file
+        raise GoldensError(f"{path} is not a golden file: it is empty") from error
+    except OSError as error:
+        raise GoldensError(f"cannot read {path}: {error.strerror}") from error
