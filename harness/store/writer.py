@@ -86,7 +86,7 @@ class GoldenWriter:
         space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
         dataset = h5d.create(self._group(parent).id, name.encode(), kind, space, hdf5.contiguous())
         dataset.write(h5s.ALL, h5s.ALL, raw, kind)
-        digest = hashlib.sha256(memoryview(raw.reshape(-1).view(np.uint8))).hexdigest()
+        digest = hashlib.sha256(raw.reshape(-1).view(np.uint8).data).hexdigest()
         self._rows[path] = len(self._tensors)
         self._tensors.append(Tensor(path, dtype, array.shape, dataset.get_offset(), payload.nbytes, digest))
         return self._rows[path]

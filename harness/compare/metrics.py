@@ -1,0 +1,60 @@
+"""How far one tensor is from another: three views, and where the worst element is. numpy only.
+
+Only places with a real token are looked at: no padded row, and no padded key column.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.model import Views
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which tokens are real: `queries` (B T) and `keys` (B S), True for a real token."""
+
+    queries: Array
+    keys: Array
+
+    def valid(self, axes: str) -> Array:
+        """True where a tensor with `axes` holds a real token's number, broadcastable over the tensor."""
+        letters = axes.split()
+        mask = np.ones((1,) * len(letters), dtype=bool)
+        for letter, real in (("T", self.queries), ("S", self.keys)):
+            if letter in letters:
+                batch, place = letters.index("B"), letters.index(letter)
+                shape = [1] * len(letters)
+                shape[batch], shape[place] = real.shape
+                mask = mask & real.reshape(shape)
+        return mask
+
+
+def views(error: Array, reference: Array, axes: str, places: Places) -> Views:
+    """The relative L2 of `error` against `reference` over the tensor, its worst row and its worst channel.
+
+    A row is a token: all that a tensor holds for one (b, t). A channel is all that it holds for one index of the
+    axes that are no place: one of O, one (h, d), one head. An error where the reference is all zero is infinite.
+    Elements that overflowed are left out: whether they are the same ones is compared by itself.
+    """
+    letters = axes.split()
+    valid = places.valid(axes) & np.isfinite(error) & np.isfinite(reference)
+    squares = np.where(valid, np.square(error, dtype=np.float64), 0.0)
+    powers = np.where(valid, np.square(reference, dtype=np.float64), 0.0)
+    rows = tuple(i for i, letter in enumerate(letters) if letter not in "BT")
+    channels = tuple(i for i, letter in enumerate(letters) if letter in "BTS")
+    return Views(
+        whole=_relative(squares.sum(), powers.sum()),
+        row=_relative(squares.sum(axis=rows), powers.sum(axis=rows)),
+        channel=_relative(squares.sum(axis=channels), powers.sum(axis=channels)),
+    )
+
+
+def _relative(squares: Array, powers: Array) -> float:
+    squares, powers = np.atleast_1d(squares), np.atleast_1d(powers)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(squares == 0, 0.0, squares / powers)
+    return float(np.sqrt(np.max(ratios, initial=0.0)))

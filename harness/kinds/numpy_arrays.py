@@ -1,0 +1,78 @@
+"""The few array operations that steps are written in, on numpy arrays."""
+
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+class NumpyArrays:
+    """Operations in one model dtype; `harness.record.torch_arrays` has the same on torch tensors.
+
+    Narrow is the model's dtype. Wide is at least float32: what the reference computes in float32 whatever the
+    model's dtype is stays in float64 when the model's dtype is float64.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.wide_dtype = np.result_type(self.dtype, np.float32)
+
+    concat = staticmethod(np.concatenate)
+    exp = staticmethod(np.exp)
+    cos = staticmethod(np.cos)
+    sin = staticmethod(np.sin)
+    where = staticmethod(np.where)
+    matmul = staticmethod(np.matmul)
+
+    def narrow(self, x: Array) -> Array:
+        return x.astype(self.dtype, copy=False)
+
+    def wide(self, x: Array) -> Array:
+        return x.astype(self.wide_dtype, copy=False)
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """x (... I), weight (O I), bias (O) -> (... O)."""
+        product = x @ weight.T
+        return product if bias is None else product + bias
+
+    def mean_square(self, x: Array) -> Array:
+        """Over the last axis, which stays with length 1."""
+        return np.mean(np.square(x), axis=-1, keepdims=True)
+
+    def total(self, x: Array) -> Array:
+        """The sum over the last axis, which stays with length 1."""
+        return np.sum(x, axis=-1, keepdims=True)
+
+    def greatest(self, x: Array) -> Array:
+        """The maximum over the last axis, which stays with length 1."""
+        return np.max(x, axis=-1, keepdims=True)
+
+    def rsqrt(self, x: Array) -> Array:
+        return 1 / np.sqrt(x)
+
+    def silu(self, x: Array) -> Array:
+        return x / (1 + np.exp(-x))
+
+    def softmax(self, x: Array) -> Array:
+        """Over the last axis."""
+        shifted = np.exp(x - self.greatest(x))
+        return shifted / self.total(shifted)
+
+    def swap(self, x: Array, a: int, b: int) -> Array:
+        return np.swapaxes(x, a, b)
+
+    def repeat_heads(self, x: Array, times: int) -> Array:
+        """(B K T D) -> (B K·times T D), each head `times` times in a row."""
+        return np.repeat(x, times, axis=1)
+
+    def lowest(self) -> float:
+        """The most negative finite number of the model's dtype."""
+        return float(np.finfo(self.dtype).min)
+
+    def inverse_frequencies(self, theta: float, size: int) -> Array:
+        """theta ** -(2i / size) for i < size / 2, wide."""
+        return 1 / theta ** (np.arange(0, size, 2).astype(self.wide_dtype) / size)
+
+    def indices(self, length: int) -> Array:
+        return np.arange(length)

@@ -1,0 +1,32 @@
+"""Every kind of step, by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from harness.kinds.attention import CONTEXT, KEYS, PROBS, SCORES, VALUES
+from harness.kinds.elementwise import GATED, RESIDUAL, SILU
+from harness.kinds.embedding import EMBEDDING
+from harness.kinds.linear import LINEAR
+from harness.kinds.rms_norm import HEAD_NORM, RMS_NORM
+from harness.kinds.rotary import COS, ROPE, SIN
+from harness.kinds.step import Step
+
+_ALL = (
+    EMBEDDING,
+    COS,
+    SIN,
+    RMS_NORM,
+    LINEAR,
+    HEAD_NORM,
+    ROPE,
+    KEYS,
+    VALUES,
+    SCORES,
+    PROBS,
+    CONTEXT,
+    RESIDUAL,
+    SILU,
+    GATED,
+)
+
+STEPS: Mapping[str, Step] = MappingProxyType({step.name: step for step in _ALL})

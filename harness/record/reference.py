@@ -1,0 +1,88 @@
+"""Load the reference: `transformers` in eager mode, and what it was loaded from."""
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from harness.checkpoints import file_digests
+from harness.errors import GoldensError
+from harness.model import Parameter
+
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(folder: Path, dtype: str) -> nn.Module:
+    """The reference in `dtype`, in eager mode, every parameter from the checkpoint."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=TORCH_DTYPES[dtype],
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers and safetensors raise a dozen unrelated types for a bad checkpoint
+        reason = str(error).strip().splitlines()[0]
+        raise GoldensError(f"transformers cannot load {folder}: {reason}") from error
+    _refuse_incomplete(folder, info)
+    loaded = {parameter.dtype for parameter in model.parameters()}
+    if loaded != {TORCH_DTYPES[dtype]}:
+        raise GoldensError(f"asked for {dtype}, but transformers loaded {folder} as {loaded}")
+    return model.eval()
+
+
+def _refuse_incomplete(folder: Path, info: dict[str, Any]) -> None:
+    """transformers only warns of these, and fills what is missing with random numbers."""
+    for key, trouble in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has the surplus"),
+        ("mismatched_keys", "has a wrong shape for"),
+    ):
+        names = sorted(str(name) for name in info.get(key) or ())
+        if names:
+            raise GoldensError(f"checkpoint {folder} {trouble} tensors {', '.join(names[:8])}: it is not whole")
+
+
+def fingerprints(folder: Path) -> list[Parameter]:
+    """Every tensor of the checkpoint's safetensors files as they store it, in order of name."""
+    return sorted(_fingerprints(folder), key=lambda parameter: parameter.name)
+
+
+def _fingerprints(folder: Path) -> Iterator[Parameter]:
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                tensor = file.get_tensor(name)
+                data = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+                dtype = str(tensor.dtype).removeprefix("torch.")
+                yield Parameter(name, dtype, tuple(tensor.shape), hashlib.sha256(data).hexdigest())
+
+
+def provenance(checkpoint: str, folder: Path, model: nn.Module) -> dict[str, Any]:
+    """What the goldens came from: versions, the kind of machine, and the checkpoint. Nothing of the environment."""
+    libraries = ("torch", "transformers", "numpy", "h5py")
+    return {
+        "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": checkpoint,
+        "checkpoint_files": file_digests(folder),
+        "architecture": type(model).__name__,
+        "attention": model.config._attn_implementation,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in libraries},
+        "device": next(model.parameters()).device.type,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }

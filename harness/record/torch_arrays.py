@@ -1,0 +1,60 @@
+"""The operations of `harness.kinds.numpy_arrays` on torch tensors.
+
+Each is the call that `transformers` makes in eager mode, so that a step run in the model's own dtype is
+bit-equal to the reference; the recorder checks that for everything it records.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class TorchArrays:
+    """Operations in one model dtype: narrow is that dtype, wide at least float32."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.wide_dtype = torch.promote_types(dtype, torch.float32)
+
+    concat = staticmethod(torch.cat)
+    exp = staticmethod(torch.exp)
+    cos = staticmethod(torch.cos)
+    sin = staticmethod(torch.sin)
+    where = staticmethod(torch.where)
+    matmul = staticmethod(torch.matmul)
+    linear = staticmethod(functional.linear)
+    rsqrt = staticmethod(torch.rsqrt)
+    silu = staticmethod(functional.silu)
+    swap = staticmethod(torch.transpose)
+
+    def narrow(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
+
+    def wide(self, x: Tensor) -> Tensor:
+        return x.to(self.wide_dtype)
+
+    def mean_square(self, x: Tensor) -> Tensor:
+        return x.pow(2).mean(-1, keepdim=True)
+
+    def total(self, x: Tensor) -> Tensor:
+        return x.sum(-1, keepdim=True)
+
+    def greatest(self, x: Tensor) -> Tensor:
+        return x.amax(-1, keepdim=True)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return functional.softmax(x, dim=-1)
+
+    def repeat_heads(self, x: Tensor, times: int) -> Tensor:
+        batch, heads, length, size = x.shape
+        repeated = x[:, :, None].expand(batch, heads, times, length, size)
+        return repeated.reshape(batch, heads * times, length, size)
+
+    def lowest(self) -> float:
+        return torch.finfo(self.dtype).min
+
+    def inverse_frequencies(self, theta: float, size: int) -> Tensor:
+        return 1.0 / (theta ** (torch.arange(0, size, 2, dtype=self.wide_dtype) / size))
+
+    def indices(self, length: int) -> Tensor:
+        return torch.arange(length)

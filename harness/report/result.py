@@ -1,0 +1,182 @@
+"""The one result model behind every face: what `goldens replay --json` writes, and other tools read.
+
+JSON knows no infinity: where a number is not finite it is written as "Infinity", "-Infinity" or "NaN", which the
+usual readers of numbers understand. Imports nothing heavy.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Self
+
+import msgspec
+
+from harness.errors import GoldensError
+from harness.model import Mode, Verdict, Views
+
+FORMAT = 1
+
+
+class Worst(msgspec.Struct, frozen=True):
+    """The element that differs most, by absolute error."""
+
+    index: list[int]
+    port: float
+    golden: float
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One component, in one case, dtype and mode.
+
+    floor: the error that rounding explains, the greater of measured and modelled, view by view
+    limit: the largest error that passes
+    error, floor, limit and worst are None where nothing could be compared number by number
+    reason: why it is unmeasured, or why it fails by more than its numbers (shape, NaN, exactness)
+    listed: why it may stay unmeasured, if somebody said so beforehand
+    """
+
+    component: str
+    kind: str
+    case: str
+    dtype: str
+    mode: Mode
+    verdict: Verdict
+    error: Views | None = None
+    floor: Views | None = None
+    limit: Views | None = None
+    worst: Worst | None = None
+    reason: str = ""
+    listed: str = ""
+
+    @property
+    def over_limit(self) -> float:
+        """Error over what passes, in the worst view; above 1 it fails. NaN where nothing was compared."""
+        return ratio(self.error, self.limit)
+
+    @property
+    def over_floor(self) -> float:
+        """Error over what rounding explains, in the worst view. NaN where nothing was compared."""
+        return ratio(self.error, self.floor)
+
+
+def ratio(error: Views | None, allowed: Views | None) -> float:
+    """The largest quotient of the three views; infinite where any error at all is too much."""
+    if error is None or allowed is None:
+        return math.nan
+    return max(
+        _quotient(error.whole, allowed.whole),
+        _quotient(error.row, allowed.row),
+        _quotient(error.channel, allowed.channel),
+    )
+
+
+def _quotient(error: float, allowed: float) -> float:
+    if math.isnan(error):
+        return math.inf
+    return error / allowed if allowed else math.inf if error else 0.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Which comparison: enough to run just it again."""
+
+    component: str
+    case: str
+    dtype: str
+    mode: Mode
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What explains the failures of a component: one hypothesis, or several that cannot be told apart."""
+
+    component: str
+    hypotheses: list[str]
+    text: str
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One replay of one golden file. results: by dtype, case and mode, then in forward order."""
+
+    format: int
+    golden: str
+    port: str
+    verdict: Verdict
+    counts: dict[Verdict, int]
+    first_wrong: Place | None
+    results: list[Result]
+    explanations: list[Explanation] = []
+
+    @classmethod
+    def from_results(cls, golden: str, port: str, results: Iterable[Result], order: Sequence[str]) -> Self:
+        """Draw the conclusion. order: all components of the golden file, in forward order."""
+        results = list(results)
+        counts = {verdict: sum(r.verdict is verdict for r in results) for verdict in Verdict}
+        wrong = first_wrong(results, order)
+        place = wrong and Place(wrong.component, wrong.case, wrong.dtype, wrong.mode)
+        return cls(FORMAT, golden, port, _verdict(results), counts, place, results)
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+    def result(self, place: Place) -> Result:
+        return next(r for r in self.results if Place(r.component, r.case, r.dtype, r.mode) == place)
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(_writable(msgspec.to_builtins(self)))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        return msgspec.json.decode(text, type=cls, strict=False)
+
+
+def first_wrong(results: Iterable[Result], order: Sequence[str]) -> Result | None:
+    """The first component in forward order that fails by itself.
+
+    Only if none does, the first that fails end to end: drift or wiring, since each component by itself is right.
+    Of several cases and dtypes in which a component fails, the one that was run first.
+    """
+    position = {name: place for place, name in enumerate(order)}
+    failed = [result for result in results if result.verdict is Verdict.FAIL]
+    by_itself = [result for result in failed if result.mode is Mode.ISOLATED]
+    return min(by_itself or failed, key=lambda result: position[result.component], default=None)
+
+
+def list_unmeasured(results: Iterable[Result], listed: Mapping[str, str]) -> list[Result]:
+    """Mark those unmeasured results that `listed`, glob of component names -> reason, allows for."""
+    return [with_listed(result, listed) for result in results]
+
+
+def with_listed(result: Result, listed: Mapping[str, str]) -> Result:
+    if result.verdict is not Verdict.UNMEASURED:
+        return result
+    reasons = (reason for glob, reason in listed.items() if fnmatchcase(result.component, glob))
+    return msgspec.structs.replace(result, listed=next(reasons, ""))
+
+
+def parse_listed(specs: Collection[str]) -> dict[str, str]:
+    """`GLOB=REASON` options -> glob to reason. Raises GoldensError for one without a reason."""
+    listed = {}
+    for spec in specs:
+        glob, _, reason = spec.partition("=")
+        if not glob.strip() or not reason.strip():
+            raise GoldensError(
+                f"{spec!r} does not say what may stay unmeasured and why: write it as GLOB=REASON"
+            )
+        listed[glob.strip()] = reason.strip()
+    return listed
+
+
+def _verdict(results: Collection[Result]) -> Verdict:
+    """Nothing measured is no pass."""
+    if any(r.verdict is Verdict.FAIL or (r.verdict is Verdict.UNMEASURED and not r.listed) for r in results):
+        return Verdict.FAIL
+    return Verdict.PASS if any(r.verdict is Verdict.PASS for r in results) else Verdict.UNMEASURED
+
+
+def _writable(value: Any) -> Any:
+    """The same, with numbers that JSON does not know as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _writable(member) for key, member in value.items()}
+    return [_writable(member) for member in value] if isinstance(value, list) else value

@@ -1,0 +1,91 @@
+"""A run on the terminal: a table of verdicts, the first failure in full, and what was not measured."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.model import Mode, Verdict
+from harness.report.result import Result, Run
+from harness.report.wording import amount, details, failure_line, finding, headline
+
+_COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNMEASURED: "yellow"}
+_SHOWN = 12
+
+
+def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = False) -> None:
+    """order: the golden file's components, in forward order. by_kind: a row for each kind of component."""
+    console.print(summary_table(run.results, by_kind))
+    if run.first_wrong is not None:
+        console.print()
+        _show_failures(run, order, console)
+    _show_unmeasured(run.results, console)
+    told = f"{run.counts[Verdict.PASS]} pass, {run.counts[Verdict.FAIL]} fail, "
+    told += f"{run.counts[Verdict.UNMEASURED]} unmeasured"
+    console.print(Text(f"\n{run.golden}: {told}", style=f"bold {_COLOURS[run.verdict]}"))
+
+
+def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
+    """Verdicts counted, and the error nearest to its limit, for each dtype and mode, and kind if asked."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("dtype", "mode", *(["kind"] if by_kind else [])):
+        table.add_column(heading, no_wrap=True)
+    for heading in (*Verdict, "worst error / limit"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("at", overflow="fold")
+    for key, members in _grouped(results, by_kind).items():
+        counts = [sum(result.verdict is verdict for result in members) for verdict in Verdict]
+        worst = max((r for r in members if r.error is not None), key=lambda r: r.over_limit, default=None)
+        table.add_row(
+            *key,
+            *(Text(str(n), style=_COLOURS[v] if n else "dim") for v, n in zip(Verdict, counts, strict=True)),
+            "-" if worst is None else amount(worst.over_limit),
+            "" if worst is None else f"{worst.component} ({worst.case})",
+        )
+    return table
+
+
+def _grouped(results: Iterable[Result], by_kind: bool) -> dict[tuple[str, ...], list[Result]]:
+    key: Callable[[Result], tuple[str, ...]] = lambda r: (
+        (r.dtype, r.mode, r.kind) if by_kind else (r.dtype, r.mode)
+    )
+    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
+    for mode in Mode:
+        for result in results:
+            if result.mode is mode:
+                groups[key(result)].append(result)
+    dtypes = list(dict.fromkeys(result.dtype for members in groups.values() for result in members))
+    return dict(sorted(groups.items(), key=lambda item: dtypes.index(item[0][0])))
+
+
+def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
+    assert run.first_wrong is not None
+    wrong = run.result(run.first_wrong)
+    console.print(Text(failure_line(wrong), style="bold red"))
+    for line in [headline(wrong, run.results, order), *details(wrong), *_explanations(run)]:
+        console.print(Text(f"  {line}"))
+    others = [result for result in run.results if result.verdict is Verdict.FAIL and result is not wrong]
+    for result in others[:_SHOWN]:
+        console.print(Text(failure_line(result), style="red"))
+    if len(others) > _SHOWN:
+        console.print(Text(f"and {len(others) - _SHOWN} more that fail: --json lists all", style="red"))
+
+
+def _explanations(run: Run) -> list[str]:
+    assert run.first_wrong is not None
+    return [f"explained by: {e.text}" for e in run.explanations if e.component == run.first_wrong.component]
+
+
+def _show_unmeasured(results: Iterable[Result], console: Console) -> None:
+    """By name, never only by number; a listed one with the reason it was listed for."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for result in results:
+        if result.verdict is Verdict.UNMEASURED:
+            why = f"{finding(result)}; listed: {result.listed}" if result.listed else finding(result)
+            mode_and_dtype = f"{result.dtype} {result.mode}"
+            names[why, mode_and_dtype].append(result.component)
+    for (why, where), components in names.items():
+        console.print(Text(f"\nunmeasured, {where}: {why}", style="yellow"))
+        console.print(Text(f"  {', '.join(dict.fromkeys(components))}"))
