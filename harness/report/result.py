@@ -1,6 +1,6 @@
 """The one result model behind every face: what `goldens replay --json` writes, and other tools read.
 
-JSON knows no infinity: where a number is not finite it is written as "Infinity", "-Infinity" or "NaN", which the
+JSON knows no infinity: a number that is not finite is written as "Infinity", "-Infinity" or "NaN", which the
 usual readers of numbers understand. Imports nothing heavy.
 """
 
@@ -111,7 +111,7 @@ class Run(msgspec.Struct, frozen=True):
         results = list(results)
         counts = {verdict: sum(r.verdict is verdict for r in results) for verdict in Verdict}
         wrong = first_wrong(results, order)
-        place = wrong and Place(wrong.component, wrong.case, wrong.dtype, wrong.mode)
+        place = None if wrong is None else Place(wrong.component, wrong.case, wrong.dtype, wrong.mode)
         return cls(FORMAT, golden, port, _verdict(results), counts, place, results)
 
     @property
@@ -132,7 +132,7 @@ class Run(msgspec.Struct, frozen=True):
 def first_wrong(results: Iterable[Result], order: Sequence[str]) -> Result | None:
     """The first component in forward order that fails by itself.
 
-    Only if none does, the first that fails end to end: drift or wiring, since each component by itself is right.
+    Only if none does, the first that fails end to end: drift or wiring, since each by itself is right.
     Of several cases and dtypes in which a component fails, the one that was run first.
     """
     position = {name: place for place, name in enumerate(order)}

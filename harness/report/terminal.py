@@ -1,7 +1,7 @@
 """A run on the terminal: a table of verdicts, the first failure in full, and what was not measured."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -48,16 +48,12 @@ def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
 
 
 def _grouped(results: Iterable[Result], by_kind: bool) -> dict[tuple[str, ...], list[Result]]:
-    key: Callable[[Result], tuple[str, ...]] = lambda r: (
-        (r.dtype, r.mode, r.kind) if by_kind else (r.dtype, r.mode)
-    )
+    results = list(results)
+    dtypes = list(dict.fromkeys(result.dtype for result in results))
     groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
-    for mode in Mode:
-        for result in results:
-            if result.mode is mode:
-                groups[key(result)].append(result)
-    dtypes = list(dict.fromkeys(result.dtype for members in groups.values() for result in members))
-    return dict(sorted(groups.items(), key=lambda item: dtypes.index(item[0][0])))
+    for result in sorted(results, key=lambda r: (dtypes.index(r.dtype), list(Mode).index(r.mode))):
+        groups[result.dtype, result.mode, *([result.kind] if by_kind else [])].append(result)
+    return groups
 
 
 def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
@@ -84,8 +80,7 @@ def _show_unmeasured(results: Iterable[Result], console: Console) -> None:
     for result in results:
         if result.verdict is Verdict.UNMEASURED:
             why = f"{finding(result)}; listed: {result.listed}" if result.listed else finding(result)
-            mode_and_dtype = f"{result.dtype} {result.mode}"
-            names[why, mode_and_dtype].append(result.component)
+            names[why, f"{result.dtype} {result.mode}"].append(result.component)
     for (why, where), components in names.items():
         console.print(Text(f"\nunmeasured, {where}: {why}", style="yellow"))
         console.print(Text(f"  {', '.join(dict.fromkeys(components))}"))

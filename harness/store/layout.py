@@ -55,7 +55,8 @@ class UserBlock(msgspec.Struct, frozen=True):
             version = int(_field(lines[1], "format"))
             if version > FORMAT:
                 raise GoldensError(
-                    f"{name} has golden file format {version}, and this version reads up to {FORMAT}: upgrade it"
+                    f"{name} has golden file format {version}, and this version reads up to {FORMAT}:"
+                    " upgrade it"
                 )
             offset, nbytes, sha256 = _field(lines[2], "index").split(" ")
             parsed = cls(version, int(offset), int(nbytes), sha256, int(_field(lines[3], "file")))
@@ -88,7 +89,7 @@ class Index(msgspec.Struct, frozen=True):
 
 
 def decode_index(encoded: bytes, name: str) -> Index:
-    """Raises GoldensError when `encoded`, whose hash was right, is still no index: another program wrote it."""
+    """Raises GoldensError when `encoded`, whose hash was right, is still no index of this format."""
     try:
         return msgspec.json.decode(encoded, type=Index)
     except msgspec.DecodeError as error:

@@ -37,13 +37,14 @@ class GoldenFile:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> GoldenFile:
-        """Raises GoldensError when there is no complete, undamaged golden file of a known format at `path`."""
+        """Raises GoldensError when `path` is no complete, undamaged golden file of a known format."""
         path = Path(path)
         content = _map(path)
         block = UserBlock.parse(content[:USER_BLOCK], str(path))
         if len(content) != block.file_nbytes:
             raise GoldensError(
-                f"{path} has {len(content)} bytes where {block.file_nbytes} were written: copy it again, or record it again"
+                f"{path} has {len(content)} bytes where {block.file_nbytes} were written:"
+                " copy it again, or record it again"
             )
         encoded = content[block.index_offset : block.index_offset + block.index_nbytes]
         if hashlib.sha256(encoded).hexdigest() != block.index_sha256:
@@ -89,7 +90,8 @@ class GoldenFile:
         """The goldens asked for: by dtype, then by case, then in forward order.
 
         `include` and `exclude` are glob patterns of component names; what is left empty leaves nothing out.
-        Raises GoldensError for a pattern, case or dtype that the file has nothing for, and when nothing is left.
+        Raises GoldensError for a pattern, case or dtype that the file has nothing for, and when
+        nothing is left.
         """
         self._refuse_unknown("dtype", dtypes, self.dtypes)
         self._refuse_unknown("case", cases, self._cases)
@@ -141,7 +143,8 @@ class GoldenFile:
         payload = memoryview(self._content)[tensor.offset : tensor.offset + tensor.nbytes]
         if hashlib.sha256(payload).hexdigest() != tensor.sha256:
             raise GoldensError(
-                f"{self.path} is damaged at {tensor.path}: it does not hash to what was recorded; copy or record it again"
+                f"{self.path} is damaged at {tensor.path}: it does not hash to what was recorded;"
+                " copy it again, or record it again"
             )
         return np.frombuffer(payload, dtype).reshape(tensor.shape)
 

@@ -43,8 +43,8 @@ class GoldenWriter:
 
     def __enter__(self) -> Self:
         try:
-            # Compact groups (since HDF5 1.8) take a tenth of the room; a payload starts at a multiple of 8 bytes,
-            # so that a memory-mapped array of any dtype is aligned.
+            # Compact groups (since HDF5 1.8) take far less room; a payload starts at a multiple of
+            # 8 bytes, so that a memory-mapped array of any dtype is aligned.
             self._file = h5py.File(
                 self._partial,
                 "w",
