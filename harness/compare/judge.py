@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 
 from harness.compare.metrics import Places, views
-from harness.compare.tolerance import exceeds, limit, noise_floor
+from harness.compare.tolerance import NOTHING, exceeds, limit, noise_floor
 from harness.model import Component, Floor, Golden, Mode, Verdict, Views
 from harness.report.result import Result, Worst
 
 Array = Any
-EXACT = Views(0.0, 0.0, 0.0)
 
 
 def judge(
@@ -42,7 +41,7 @@ def judge(
     theirs = np.where(np.isfinite(theirs), theirs, 0.0)
     found = views(error, theirs, component.axes, places)
     allowed = limit(floor, golden.dtype, mode, component.exact)
-    rounding = EXACT if component.exact else noise_floor(floor, golden.dtype)
+    rounding = noise_floor(floor, golden.dtype, component.exact)
     differing = int(np.count_nonzero(error))
     return told.judged(
         Verdict.FAIL if exceeds(found, allowed) else Verdict.PASS,
@@ -50,7 +49,7 @@ def judge(
         rounding,
         allowed,
         _worst(error, ours, recorded),
-        f"{differing} of {int(valid.sum())} elements differ, and none may" if component.exact and differing else "",
+        f"{differing} of {int(valid.sum())} elements differ, and none may" if differing and allowed == NOTHING else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from harness.model import UNIT_ROUNDOFF, Floor, Mode, Views
 
+NOTHING = Views(0.0, 0.0, 0.0)
 MULTIPLE = {Mode.ISOLATED: 4.0, Mode.END_TO_END: 4.0}
 """k. docs/numerics.md shows, by kind and mode, the largest error over floor of correct ports."""
 
@@ -14,15 +15,21 @@ def scaled(views: Views, factor: float) -> Views:
     return Views(views.whole * factor, views.row * factor, views.channel * factor)
 
 
-def noise_floor(floor: Floor, dtype: str) -> Views:
-    """The greatest of measured, modelled and half a unit roundoff, view by view."""
+def noise_floor(floor: Floor, dtype: str, exact: bool) -> Views:
+    """The greatest of measured, modelled and half a unit roundoff, view by view.
+
+    Nothing at all for an exact component: unless, end to end, what it takes in was rounded before.
+    """
+    explained = greatest(floor.measured, floor.modelled)
+    if exact and explained == NOTHING:
+        return NOTHING
     half = UNIT_ROUNDOFF[dtype] / 2
-    return greatest(greatest(floor.measured, floor.modelled), Views(half, half, half))
+    return greatest(explained, Views(half, half, half))
 
 
 def limit(floor: Floor, dtype: str, mode: Mode, exact: bool) -> Views:
-    """The largest error that passes, view by view; nothing at all where nothing is rounded."""
-    return Views(0.0, 0.0, 0.0) if exact else scaled(noise_floor(floor, dtype), MULTIPLE[mode])
+    """The largest error that passes, view by view."""
+    return scaled(noise_floor(floor, dtype, exact), MULTIPLE[mode])
 
 
 def exceeds(error: Views, limit: Views) -> bool:

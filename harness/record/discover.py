@@ -131,7 +131,7 @@ def _attention(
         f"{name}.probs",
         "probs",
         {"scores": f"{name}.scores", "attention_mask": PADDING, "query_index": "case.query_index"},
-        settings={"window": getattr(attention, "sliding_window", None)},
+        settings={"window": _window(attention)},
     )
     yield _component(f"{name}.context", "context", {"probs": f"{name}.probs", "v": f"{name}.v_expanded"})
     yield _component(
@@ -185,6 +185,13 @@ def _composite(name: str, inner: str) -> Component:
     return Component(
         name=name, kind="layer" if kind.isdecimal() else kind, axes="B T C", composite_of=inner
     )
+
+
+def _window(attention: nn.Module) -> int | None:
+    """A layer's own sliding window, or the one that the configuration has for all."""
+    if hasattr(attention, "sliding_window"):
+        return attention.sliding_window
+    return getattr(attention.config, "sliding_window", None)
 
 
 def _rotary_settings(rotary: nn.Module) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.compare.metrics import Places, views
-from harness.compare.tolerance import greatest
+from harness.compare.tolerance import NOTHING, greatest
 from harness.kinds.step import Evaluation, Step
 from harness.kinds.table import STEPS
 from harness.model import UNIT_ROUNDOFF, Component, Floor, Views
@@ -23,7 +23,6 @@ from harness.record.torch_arrays import TorchArrays
 
 DRAWS = 2
 """With the reference itself, three honest orders of evaluation."""
-NOTHING = Views(0.0, 0.0, 0.0)
 FLOAT64 = TorchArrays(torch.float64)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoints import refuse_other, resolve
+from harness.compare.files import places
 from harness.compare.judge import judge, unmeasured
-from harness.compare.metrics import Places
 from harness.errors import GoldensError
 from harness.model import Golden, Mode
 from harness.replay.port import Isolated, NotOffered, Port, load_port
@@ -79,11 +79,8 @@ class Session:
         component = self._file.component(golden.component)
         if golden.component not in outputs:
             return unmeasured(component, golden, mode, "the port does not offer this component")
-        case = self._file.case_inputs(golden.case)
-        real = case["attention_mask"] != 0
-        places = Places(queries=real[:, case["kept"]], keys=real)
         value = np.asarray(outputs[golden.component])
-        return judge(component, golden, mode, value, self._file.output(golden), places)
+        return judge(component, golden, mode, value, self._file.output(golden), places(self._file, golden.case))
 
     def _port(self, dtype: str) -> Port:
         if dtype not in self._ports:

@@ -95,8 +95,8 @@ class GoldenFile:
         """
         self._refuse_unknown("dtype", dtypes, self.dtypes)
         self._refuse_unknown("case", cases, self._cases)
-        included = self._matching(include) if include else set(self._components)
-        wanted = included - self._matching(exclude)
+        included = self.matching(include) if include else set(self._components)
+        wanted = included - self.matching(exclude)
         order = {name: position for position, name in enumerate(self._components)}
         dtype_order = {name: position for position, name in enumerate(self.dtypes)}
         case_order = {name: position for position, name in enumerate(self._cases)}
@@ -113,7 +113,8 @@ class GoldenFile:
             )
         return sorted(selected, key=lambda g: (dtype_order[g.dtype], case_order[g.case], order[g.component]))
 
-    def _matching(self, patterns: Collection[str]) -> set[str]:
+    def matching(self, patterns: Collection[str]) -> set[str]:
+        """The components that any of the glob `patterns` names. Raises GoldensError for one that names none."""
         matched: set[str] = set()
         for pattern in patterns:
             found = {name for name in self._components if fnmatchcase(name, pattern)}

@@ -1,0 +1,187 @@
+"""`goldens`: a thin face over the rooms. Results go to stdout, everything else to stderr.
+
+Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. What a command needs is imported by it.
+"""
+
+import enum
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.errors import GoldensError
+from harness.model import Mode
+
+if TYPE_CHECKING:
+    from harness.store.reader import GoldenFile
+
+app = typer.Typer(
+    name="goldens",
+    help="Hold a model port against recorded reference tensors, component by component.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Golden files.", show_default=False)]
+Include = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these components.")]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="All but these components.")]
+Cases = Annotated[list[str] | None, typer.Option("--case", metavar="NAME", help="Only these cases.")]
+Dtypes = Annotated[list[str] | None, typer.Option("--dtype", metavar="DTYPE", help="Only these dtypes.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+
+
+class Modes(enum.StrEnum):
+    ISOLATED = "isolated"
+    END_TO_END = "end-to-end"
+    BOTH = "both"
+
+
+@app.command()
+def record(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="SUITE.toml", help="What to record.", show_default=False)
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="DIR_OR_HUB_ID", help="Record this, instead of the suite's.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.h5", help="The golden file to write.")
+    ] = None,
+    dtype: Dtypes = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC", help="What to write: components=GLOB, layers=0,3-5,-1 or tokens=0-15,-1."
+        ),
+    ] = None,
+    case: Cases = None,
+) -> None:
+    """Run the reference once, and write what every component took in and gave out."""
+    from harness.record import command
+
+    if suite is None and checkpoint is None:
+        raise GoldensError(
+            "nothing to record: name a SUITE.toml, or a checkpoint with --checkpoint DIR_OR_HUB_ID"
+        )
+    holds = command.record(
+        suite=suite,
+        checkpoint=checkpoint,
+        output=output,
+        dtypes=tuple(dtype or ()),
+        keep=tuple(keep or ()),
+        cases=tuple(case or ()),
+    )
+    raise typer.Exit(0 if holds else 1)
+
+
+@app.command()
+def replay(
+    files: Files,
+    port: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FACTORY", help="The port; else [tool.goldens] port of pyproject.toml."),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the recorded checkpoint is on this machine.")
+    ] = None,
+    mode: Annotated[
+        Modes, typer.Option(help="Feed each component goldens, run the whole port, or both.")
+    ] = Modes.BOTH,
+    include: Include = None,
+    exclude: Exclude = None,
+    case: Cases = None,
+    dtype: Dtypes = None,
+    unmeasured: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB=REASON", help="May stay unmeasured, for this reason.")
+    ] = None,
+    json: Json = False,
+    by_kind: Annotated[bool, typer.Option("--by-kind", help="A row for each kind of component.")] = False,
+) -> None:
+    """Run the port against golden files, and say which component is wrong first."""
+    from rich.console import Console
+
+    from harness.replay import command
+    from harness.report.result import parse_listed
+    from harness.report.terminal import show_run
+    from harness.settings import make_importable
+
+    make_importable(Path.cwd())
+    question = command.Question(
+        port=command.port_or_setting(port, Path.cwd()),
+        checkpoint=checkpoint,
+        modes=tuple(Mode) if mode is Modes.BOTH else (Mode(mode),),
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        cases=tuple(case or ()),
+        dtypes=tuple(dtype or ()),
+        listed=parse_listed(unmeasured or ()),
+    )
+    errors = Console(stderr=True)
+    told = errors if json else Console()
+    holds = True
+    for golden_file in [_open(path) for path in files]:
+        run = command.replay(golden_file, question, errors)
+        show_run(run, [component.name for component in golden_file.contents.components], told, by_kind)
+        if json:
+            _write(run.to_json())
+        holds = holds and run.holds
+    raise typer.Exit(0 if holds else 1)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A golden file.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Say what is in a golden file: where it came from, cases, components, shapes, noise floors."""
+    import msgspec
+    from rich.console import Console
+
+    from harness.report.contents import show_contents, summarise
+
+    summary = summarise(_open(file))
+    if json:
+        _write(msgspec.json.encode(summary))
+    else:
+        show_contents(summary, Console())
+
+
+@app.command()
+def verify(files: Files) -> None:
+    """Hold every byte of golden files against its digest, and their index against HDF5."""
+    from harness.store.verify import verify as problems_of
+
+    holds = True
+    for path in files:
+        problems = problems_of(path)
+        print(f"{path}: {'does not hold' if problems else 'holds'}")
+        for problem in problems:
+            print(f"  {problem}")
+        holds = holds and not problems
+    raise typer.Exit(0 if holds else 1)
+
+
+def _open(path: Path) -> "GoldenFile":
+    from harness.store.reader import GoldenFile
+
+    return GoldenFile.open(path)
+
+
+def _write(json: bytes) -> None:
+    """One document a line, so that several golden files make JSON lines."""
+    sys.stdout.write(json.decode() + "\n")
+
+
+def main() -> None:
+    """The entry point. A crash is no verdict: it too exits with 2."""
+    try:
+        app()
+    except GoldensError as error:
+        print(f"goldens: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(2)

@@ -1,0 +1,33 @@
+"""What a project says of itself once, in `[tool.goldens]` of its pyproject.toml. Imports nothing heavy."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+from harness.errors import GoldensError
+
+
+def port_setting(folder: Path) -> str:
+    """`port` of the nearest pyproject.toml, in `folder` or above it; empty when none is named."""
+    for place in (folder, *folder.parents):
+        path = place / "pyproject.toml"
+        if path.is_file():
+            return _port(path)
+    return ""
+
+
+def _port(path: Path) -> str:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("goldens", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GoldensError(f"{path} is not TOML: {error}") from error
+    port = table.get("port", "")
+    if not isinstance(port, str):
+        raise GoldensError(f"{path}: port under [tool.goldens] is {port!r}, expected 'MODULE:FACTORY'")
+    return port
+
+
+def make_importable(folder: Path) -> None:
+    """Let a port that lies in `folder`, and is not installed, be imported by its module's name."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

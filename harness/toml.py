@@ -1,0 +1,63 @@
+"""TOML files read strictly into frozen structs: an unknown field is an error, not something passed over."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.errors import GoldensError, nearest
+
+T = TypeVar("T")
+
+_PLACE = re.compile(r"(?P<reason>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """The file at `path` as a `kind`, a msgspec.Struct. Raises GoldensError naming the file and the field."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise GoldensError(f"cannot read {path}: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise GoldensError(f"{path} is not TOML: {error}") from error
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise GoldensError(f"{path}: {_told(str(error), content, kind)}") from error
+
+
+def _told(message: str, content: dict[str, Any], kind: type) -> str:
+    """msgspec's message with the place in front, and with the nearest fields to an unknown one."""
+    match = _PLACE.fullmatch(message)
+    assert match is not None, message
+    reason, place = match["reason"], match["place"] or ""
+    if unknown := _UNKNOWN.search(reason):
+        reason += nearest(unknown["field"], _fields_at(kind, place))
+    reason = reason[:1].lower() + reason[1:]
+    return f"{_entry(place, content)}: {reason}" if place else reason
+
+
+def _entry(place: str, content: dict[str, Any]) -> str:
+    """`case[3]` with the entry's name, when it has one: `case[3] (english)`."""
+    entry: Any = content
+    table = re.match(r"(\w+)\[(\d+)\]", place)
+    if table:
+        entry = entry[table[1]][int(table[2])]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            return f"{place} ({name})"
+    return place
+
+
+def _fields_at(kind: type, place: str) -> list[str]:
+    """The fields of the struct that `place` stands in: of the tables' entries, or of the file."""
+    table = re.match(r"(\w+)\[", place)
+    if table is None:
+        return list(kind.__struct_fields__)  # type: ignore[attr-defined]
+    fields = {field.name: field.type for field in msgspec.inspect.type_info(kind).fields}  # type: ignore[attr-defined]
+    entry = fields[table[1]].item_type
+    return [field.encode_name for field in entry.fields]
