@@ -1,20 +1,24 @@
-"""A model of five components, a port of it in numpy, and golden files of it: small enough to read.
+"""A model of five components, a port of it in numpy, a checkpoint and golden files: small enough to read.
 
 The model: embed_tokens -> layers.0.q_proj -> layers.0.act -> lm_head, and the composite layers.0.
 """
 
+import json
 from collections.abc import Collection, Mapping
+import json
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
+from harness.checkpoints import file_digests
 from harness.model import Case, Component, Contents, Floor, Golden, Parameter, Views
 from harness.replay.port import NotOffered
 from harness.store.layout import case_path, golden_group
 from harness.store.writer import GoldenWriter
 
 VOCABULARY, HIDDEN = 16, 4
+CONFIG = {"model_type": "tiny", "hidden_size": HIDDEN}
 
 COMPONENTS = [
     Component(
@@ -101,6 +105,26 @@ class NumpyPort:
         return {name: self._run(name, inputs)}
 
 
+def make(checkpoint: str, *, dtype: str) -> NumpyPort:
+    return NumpyPort(dtype)
+
+
+def make_faulty(checkpoint: str, *, dtype: str) -> NumpyPort:
+    return NumpyPort(dtype, faulty={"layers.0.q_proj"})
+
+
+def make_partial(checkpoint: str, *, dtype: str) -> NumpyPort:
+    return NumpyPort(dtype, missing={"layers.0.act"})
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A folder that is recognised by its bytes; nobody loads it."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
 def floor(size: float) -> Floor:
     return Floor(measured=Views(size, size, size), modelled=Views(size / 2, size / 2, size / 2))
 
@@ -109,9 +133,10 @@ def case_inputs(seed: int) -> dict[str, np.ndarray]:
     token_ids = np.random.default_rng(seed).permutation(VOCABULARY)[:6].reshape(2, 3)
     return {
         "token_ids": token_ids,
-        "attention_mask": np.ones((2, 3), np.int64),
+        "attention_mask": np.array([[0, 1, 1], [1, 1, 1]]),
         "positions": np.tile(np.arange(3), (2, 1)),
         "query_index": np.arange(3),
+        "kept": np.arange(3),
     }
 
 
@@ -119,9 +144,13 @@ def write_golden(
     path: Path,
     dtypes: Collection[str] = ("float32",),
     cases: Collection[str] = ("hello",),
+    checkpoint: Path | None = None,
     provenance: Mapping[str, object] = {},
 ) -> Contents:
-    """Record the model above into `path`."""
+    """Record the model above into `path`, as if from `checkpoint`."""
+    origin = (
+        {"checkpoint": str(checkpoint), "checkpoint_files": file_digests(checkpoint)} if checkpoint else {}
+    )
     goldens: list[Golden] = []
     recorded_cases: list[Case] = []
     with GoldenWriter(path) as writer:
@@ -132,8 +161,8 @@ def write_golden(
             for dtype in dtypes:
                 goldens += _record(writer, case, dtype, inputs, rows["token_ids"])
         contents = Contents(
-            provenance={"checkpoint": {}, "recorded_at": "2030-01-01T00:00:00Z", **provenance},
-            config={"model_type": "tiny", "hidden_size": HIDDEN},
+            provenance={"recorded_at": "2030-01-01T00:00:00Z", **origin, **provenance},
+            config=CONFIG,
             parameters=[Parameter("lm_head.weight", "float32", (VOCABULARY, HIDDEN), "0" * 64)],
             components=COMPONENTS,
             cases=recorded_cases,

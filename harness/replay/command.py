@@ -38,7 +38,8 @@ def port_or_setting(port: str | None, folder: Path) -> str:
     spec = port or port_setting(folder)
     if not spec:
         raise GoldensError(
-            "no port is named: say which with --port MODULE:FACTORY, or as port under [tool.goldens] in pyproject.toml"
+            "no port is named: say which with --port MODULE:FACTORY,"
+            " or as port under [tool.goldens] in pyproject.toml"
         )
     return spec
 

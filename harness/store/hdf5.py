@@ -62,7 +62,7 @@ def write_text(parent: h5py.Group, path: str, text: bytes) -> int:
     kind = text_type(len(text))
     dataset = h5d.create(parent.id, path.encode(), kind, h5s.create(h5s.SCALAR), contiguous())
     dataset.write(h5s.ALL, h5s.ALL, np.array(text, dtype=f"S{len(text)}"), kind)
-    return dataset.get_offset()
+    return int(dataset.get_offset())
 
 
 def floor_attributes(golden: Golden) -> dict[str, np.ndarray]:

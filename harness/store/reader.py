@@ -114,7 +114,7 @@ class GoldenFile:
         return sorted(selected, key=lambda g: (dtype_order[g.dtype], case_order[g.case], order[g.component]))
 
     def matching(self, patterns: Collection[str]) -> set[str]:
-        """The components that any of the glob `patterns` names. Raises GoldensError for one that names none."""
+        """The components that any of the glob `patterns` names. Raises GoldensError when one names none."""
         matched: set[str] = set()
         for pattern in patterns:
             found = {name for name in self._components if fnmatchcase(name, pattern)}

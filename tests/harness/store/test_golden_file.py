@@ -168,16 +168,14 @@ def _flip(path: Path, offset: int, bit: int = 0) -> None:
 
 def test_a_flipped_bit_in_a_payload_is_found_when_it_is_read(path: Path) -> None:
     tensors = GoldenFile.open(path).tensors
-    damaged, sound = tensors[7], tensors[8]
+    damaged = tensors[7]
     _flip(path, damaged.offset + damaged.nbytes - 1, bit=6)
     golden_file = GoldenFile.open(path)
     golden_file.tensor(8)
     with pytest.raises(GoldensError, match=f"damaged at {damaged.path}:"):
         golden_file.tensor(7)
-    assert verify(path) == [
-        f"{path} is damaged at {damaged.path}: it does not hash to what was recorded; copy it again, or record it again"
-    ]
-    assert damaged.path != sound.path
+    [problem] = verify(path)
+    assert problem.startswith(f"{path} is damaged at {damaged.path}: ")
 
 
 def test_a_flipped_bit_in_header_or_index_is_found_on_opening(path: Path) -> None:
