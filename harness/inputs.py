@@ -121,7 +121,7 @@ def inputs(
     max_length: int = 24,
     max_start: int = 30_000,
 ) -> "SearchStrategy[CaseInputs]":
-    """A Hypothesis strategy for cases: batches of distinct tokens, padded on either side or not, at any place.
+    """A Hypothesis strategy for cases: batches of distinct tokens, padded on either side or not, anywhere.
 
     Shrinks towards one short row without padding that starts at position 0. Two tokens at least, because with
     one token attention is 1 whatever the model does.
@@ -143,9 +143,7 @@ def inputs(
             for length in lengths
         ]
         start = draw(st.integers(0, max_start))
-        detail = (
-            f"drawn by Hypothesis: {batch} rows of {min(lengths)} to {max(lengths)} tokens, {padding} padding"
-        )
+        detail = f"drawn by Hypothesis: rows of {', '.join(map(str, lengths))} tokens, padding {padding}"
         return assemble("drawn", "randomized", detail, Rows(ids, padding, start), vocab_size)
 
     return cases()

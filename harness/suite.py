@@ -48,7 +48,7 @@ class Randomized(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         shortest, longest = self.lengths
-        # Not a bound of the type: beside a tuple in a union, msgspec 0.22 reads wild memory for a bounded int.
+        # No bound in the type: beside a tuple in a union, msgspec 0.22 reads wild memory for a bounded int.
         if shortest < 1:
             raise ValueError(f"length is {shortest}: a row has one token or more")
         if shortest > longest:

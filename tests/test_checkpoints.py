@@ -1,4 +1,4 @@
-"""The built-in checkpoints: the same bytes wherever they are made, and nothing in them that hides a mistake."""
+"""The built-in checkpoints: the same bytes wherever they are made, and nothing in them hides a mistake."""
 
 import json
 import subprocess
@@ -16,7 +16,9 @@ SENTENCE = "Water boils at one hundred degrees, 水在一百度沸腾。"
 
 
 def weights(name):
-    return {key: value.astype(np.float64) for key, value in load_file(FOLDER / name / "model.safetensors").items()}
+    return {
+        key: value.astype(np.float64) for key, value in load_file(FOLDER / name / "model.safetensors").items()
+    }
 
 
 def rms(values, axis=None):
@@ -101,7 +103,7 @@ def test_the_residual_stream_grows_and_neither_explodes_nor_dies(reference_run):
     _, output = reference_run
     sizes = [rms(state.float().numpy()) for state in output.hidden_states[:-1]]
     assert 0.02 < sizes[0] < 0.05
-    assert all(before < after for before, after in zip(sizes, sizes[1:], strict=False))
+    assert sizes == sorted(sizes)
     assert 0.9 < sizes[-1] < 3
     spread = output.logits.float().numpy().std(axis=-1)
     assert ((spread > 1.5) & (spread < 5)).all()
