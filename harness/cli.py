@@ -60,12 +60,16 @@ def record(
     case: Cases = None,
 ) -> None:
     """Run the reference once, and write what every component took in and gave out."""
-    from harness.record import command
-
     if suite is None and checkpoint is None:
         raise GoldensError(
             "nothing to record: name a SUITE.toml, or a checkpoint with --checkpoint DIR_OR_HUB_ID"
         )
+    try:
+        from harness.record import command
+    except ModuleNotFoundError as error:
+        raise GoldensError(
+            f"recording needs {error.name}: install this package with its extra [record]"
+        ) from error
     holds = command.record(
         suite=suite,
         checkpoint=checkpoint,

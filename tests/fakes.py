@@ -5,7 +5,6 @@ The model: embed_tokens -> layers.0.q_proj -> layers.0.act -> lm_head, and the c
 
 import json
 from collections.abc import Collection, Mapping
-import json
 from pathlib import Path
 
 import ml_dtypes
