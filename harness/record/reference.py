@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
@@ -86,3 +87,13 @@ def provenance(checkpoint: str, folder: Path, model: nn.Module) -> dict[str, Any
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
+
+
+def embedding_rms(folder: Path) -> np.ndarray:
+    """The root mean square of every row of the embedding (V), read from the checkpoint."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                if name.endswith("embed_tokens.weight"):
+                    return file.get_tensor(name).float().pow(2).mean(-1).sqrt().numpy()
+    raise GoldensError(f"checkpoint {folder} has no tensor embed_tokens.weight, which probe = 'tiny-norm' needs")

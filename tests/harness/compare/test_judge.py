@@ -42,7 +42,10 @@ def test_the_greater_floor_of_each_view_counts(recorded):
 def test_four_floors_pass_and_no_more(recorded, times, expected):
     noise = np.sign(np.random.default_rng(1).standard_normal(SHAPE)) * np.abs(recorded)
     floor = Floor(Views(1e-3, 1e-3, 1e-3), Views(0, 0, 0))
-    assert verdict(recorded + np.float32(times * 1e-3) * noise.astype(np.float32), recorded, floor).verdict is expected
+    assert (
+        verdict(recorded + np.float32(times * 1e-3) * noise.astype(np.float32), recorded, floor).verdict
+        is expected
+    )
 
 
 def test_half_a_unit_roundoff_is_always_allowed_for(recorded):

@@ -86,7 +86,9 @@ def test_numpy_and_torch_evaluate_alike(name, seed):
     assert output.ndim == len(step.output.split())
     if step.variance is not None:
         variance = step.variance(ours, output, 2.0**-8)
-        np.testing.assert_allclose(variance, step.variance(theirs, expected, 2.0**-8).numpy(), rtol=1e-6, atol=1e-30)
+        np.testing.assert_allclose(
+            variance, step.variance(theirs, expected, 2.0**-8).numpy(), rtol=1e-6, atol=1e-30
+        )
         assert variance.shape == output.shape
         assert (variance >= 0).all()
 
@@ -130,13 +132,19 @@ def test_narrow_sums_would_not_pass():
     exact = drawn("linear", 1, "bfloat16")
     output = STEPS["linear"].evaluate(exact)
     sigma = np.sqrt(STEPS["linear"].variance(exact, output, UNIT_ROUNDOFF["bfloat16"]))
-    x, weight = (torch.from_numpy(exact.inputs["x"]).bfloat16(), torch.from_numpy(exact.parameters["weight"]).bfloat16())
+    x, weight = (
+        torch.from_numpy(exact.inputs["x"]).bfloat16(),
+        torch.from_numpy(exact.parameters["weight"]).bfloat16(),
+    )
     total = torch.zeros(B, T, O, dtype=torch.bfloat16)
     for i in range(C):
         total = total + x[..., i : i + 1] * weight[:, i]
     narrow = (total + torch.from_numpy(exact.parameters["bias"]).bfloat16()).double().numpy()
     places = real_places(exact)
-    assert views(narrow - output, output, "B T O", places).whole > 1.5 * views(sigma, output, "B T O", places).whole
+    assert (
+        views(narrow - output, output, "B T O", places).whole
+        > 1.5 * views(sigma, output, "B T O", places).whole
+    )
 
 
 def test_unit_of_accumulation_is_float32():

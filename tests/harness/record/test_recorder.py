@@ -188,7 +188,11 @@ def test_tiny_floors_are_finite_and_modelled(tmp_path):
     [
         ("Llama", {"hidden_act": "gelu"}, "layers.0.mlp.act"),
         ("Gemma2", {"head_dim": 8}, "layers.0"),
-        ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "rope_type"),
+        (
+            "Llama",
+            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+            "rope_type",
+        ),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(tmp_path, family, changes, named):
@@ -198,7 +202,9 @@ def test_what_is_not_known_is_refused_by_name(tmp_path, family, changes, named):
     assert not list(tmp_path.glob("g.h5*"))
 
 
-@pytest.mark.parametrize(("change", "named"), [("drop", "lacks tensors model.norm"), ("add", "surplus tensors x")])
+@pytest.mark.parametrize(
+    ("change", "named"), [("drop", "lacks tensors model.norm"), ("add", "surplus tensors x")]
+)
 def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path, change, named):
     from safetensors.torch import load_file, save_file
 
@@ -236,7 +242,9 @@ class TestKeep:
 
     def test_layers(self, folder, tmp_path):
         file = self.kept(folder, tmp_path, "layers=-1")
-        assert {c.name.split(".")[1] for c in file.contents.components if c.name.startswith("layers")} == {"1"}
+        assert {c.name.split(".")[1] for c in file.contents.components if c.name.startswith("layers")} == {
+            "1"
+        }
 
     def test_tokens(self, folder, whole, tmp_path):
         file = self.kept(folder, tmp_path, "tokens=4,6-7,-1")
@@ -245,13 +253,17 @@ class TestKeep:
         np.testing.assert_array_equal(file.case_inputs("mixed")["kept"], rows)
         name = "layers.1.self_attn"
         np.testing.assert_array_equal(file.output(golden["norm"]), whole["norm"][:, rows])
-        np.testing.assert_array_equal(file.output(golden[f"{name}.probs"]), whole[f"{name}.probs"][:, :, rows])
+        np.testing.assert_array_equal(
+            file.output(golden[f"{name}.probs"]), whole[f"{name}.probs"][:, :, rows]
+        )
         taken = file.inputs(golden[f"{name}.scores"])
         np.testing.assert_array_equal(taken["q"], whole[f"{name}.q_rope"][:, :, rows])
         np.testing.assert_array_equal(taken["k"], whole[f"{name}.k_expanded"])
         np.testing.assert_array_equal(file.inputs(golden[f"{name}.probs"])["query_index"], rows)
 
-    @pytest.mark.parametrize("spec", ["layer=1", "tokens", "tokens=x", "layers=7", "components=nothing.*", "tokens=50"])
+    @pytest.mark.parametrize(
+        "spec", ["layer=1", "tokens", "tokens=x", "layers=7", "components=nothing.*", "tokens=50"]
+    )
     def test_misuse_is_one_sentence(self, folder, tmp_path, spec):
         with pytest.raises(GoldensError) as error:
             self.kept(folder, tmp_path, spec)

@@ -1,0 +1,164 @@
+"""`goldens record`: from a suite to a golden file, and what becomes of the file that is there already."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.checkpoints import read_config, resolve
+from harness.compare.files import Agreement, compare_files
+from harness.errors import GoldensError, nearest
+from harness.record.keep import parse
+from harness.record.recorder import Request
+from harness.record.recorder import record as write_goldens
+from harness.record.reference import TORCH_DTYPES, embedding_rms
+from harness.report.wording import amount, failure_line
+from harness.store.reader import GoldenFile
+from harness.suite import Suite, build_cases, default_suite, load_suite
+
+_SHOWN = 10
+
+
+def record(
+    *,
+    suite: Path | None,
+    checkpoint: str | None,
+    output: Path | None,
+    dtypes: tuple[str, ...],
+    keep: tuple[str, ...],
+    cases: tuple[str, ...],
+) -> bool:
+    """Record, and say on stderr what became of it.
+
+    A golden file that is there is never replaced: a recording that agrees with it within the noise floor leaves it
+    as it is, and one that does not is written beside it as NAME.h5.new. False if there is such a difference.
+    """
+    plan = _plan(suite, checkpoint, output, dtypes, keep, cases)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    pending = plan.golden.with_name(plan.golden.name + ".new")
+    old = GoldenFile.open(plan.golden) if plan.golden.exists() else None
+    with _progress(console) as progress:
+        write_goldens(_request(plan), pending, progress)
+    if old is None:
+        os.replace(pending, plan.golden)
+        console.print(f"{plan.golden}: {_size(GoldenFile.open(plan.golden))}")
+        return True
+    return _settle(old, GoldenFile.open(pending), console)
+
+
+def _plan(
+    suite: Path | None,
+    checkpoint: str | None,
+    output: Path | None,
+    dtypes: tuple[str, ...],
+    keep: tuple[str, ...],
+    cases: tuple[str, ...],
+) -> Suite:
+    """The suite with what the command line says instead of it."""
+    for dtype in dtypes:
+        if dtype not in TORCH_DTYPES:
+            raise GoldensError(f"dtype {dtype!r} cannot be recorded: choose from {', '.join(TORCH_DTYPES)}")
+    plan = default_suite(checkpoint or "") if suite is None else load_suite(suite)
+    plan = replace(
+        plan,
+        checkpoint=checkpoint or plan.checkpoint,
+        golden=output or plan.golden,
+        dtypes=dtypes or plan.dtypes,
+        keep=keep or plan.keep,
+    )
+    if not cases:
+        return plan
+    known = (*plan.cases, *(entry.name for entry in plan.randomized))
+    for name in cases:
+        if name not in known:
+            raise GoldensError(f"suite {plan.name} has no case {name!r}{nearest(name, known)}")
+    return replace(
+        plan,
+        cases=tuple(name for name in plan.cases if name in cases),
+        randomized=tuple(entry for entry in plan.randomized if entry.name in cases),
+    )
+
+
+def _request(plan: Suite) -> Request:
+    folder = resolve(plan.checkpoint)
+    config = read_config(folder)
+    vocab_size = config.get("vocab_size")
+    if not isinstance(vocab_size, int):
+        raise GoldensError(f"{folder / 'config.json'} has no vocab_size: it is no decoder's configuration")
+    cases = build_cases(plan, folder, vocab_size, lambda: embedding_rms(folder))
+    return Request(_seen_from(plan), folder, config, tuple(cases), plan.dtypes, parse(list(plan.keep)))
+
+
+def _seen_from(plan: Suite) -> str:
+    """The checkpoint as the golden file names it: from its own folder, if it was not named absolutely."""
+    path = Path(plan.checkpoint)
+    if path.is_absolute() or not path.is_dir():
+        return plan.checkpoint
+    return Path(os.path.relpath(path, plan.golden.parent)).as_posix()
+
+
+def _settle(old: GoldenFile, new: GoldenFile, console: Console) -> bool:
+    """Drop a recording that agrees with the file there; keep one that does not, and show the difference."""
+    agreement = compare_files(old, new)
+    if agreement.holds:
+        new.path.unlink()
+        worst = agreement.worst
+        said = (
+            "bit by bit the same"
+            if worst.over_limit == 0
+            else f"within the noise floor (largest difference {amount(worst.over_limit)} of what passes, "
+            f"at {worst.component}, {worst.case} {worst.dtype})"
+        )
+        console.print(f"{old.path}: recorded again, {said}; left as it is")
+        return True
+    console.print(f"[bold red]{escape(str(old.path))}: recorded again, and it differs; left as it is[/]")
+    for line in _differences(agreement):
+        console.print(f"  {line}", markup=False)
+    console.print(f"  the new recording is {new.path}: to take it, move it to {old.path.name}", markup=False)
+    return False
+
+
+def _differences(agreement: Agreement) -> Iterator[str]:
+    yield from agreement.terms
+    for result in agreement.differing[:_SHOWN]:
+        yield failure_line(result)
+    if len(agreement.differing) > _SHOWN:
+        yield f"and {len(agreement.differing) - _SHOWN} more of {len(agreement.results)} goldens"
+
+
+def _size(file: GoldenFile) -> str:
+    contents = file.contents
+    return (
+        f"{len(contents.goldens)} goldens of {len(contents.components)} components in {len(contents.cases)} cases, "
+        f"{', '.join(file.dtypes)}, {file.path.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+class _Bar:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("loading the reference", total=None)
+
+    def start(self, total: int) -> None:
+        self._progress.update(self._task, total=total)
+
+    def step(self, case: str, dtype: str, component: str) -> None:
+        self._progress.update(self._task, advance=1, description=f"{escape(case)} {dtype} {component}")
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[_Bar]:
+    columns = (
+        TextColumn("{task.description:60}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _Bar(progress)
