@@ -23,7 +23,7 @@ class LayerCache:
     v: Array
 
     def write(self, k: Array, v: Array, query_index: Array) -> "LayerCache":
-        """This cache with k (B K T D) and v (B T K·D) in the slots `query_index` (T), which follow each other."""
+        """With k (B K T D) and v (B T K·D) in the slots `query_index` (T), which follow each other."""
         start = query_index[0]
         return LayerCache(
             k=lax.dynamic_update_slice_in_dim(self.k, k, start, axis=2),

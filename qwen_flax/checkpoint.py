@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -66,19 +66,20 @@ TABLE = (
 # Old versions of the reference saved RoPE's inverse frequencies, which are computed from rope_theta.
 _COMPUTED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 
-Path_ = tuple[str | int, ...]
+ParameterPath = tuple[Any, ...]
+State = nnx.State[Any, Any]
 
 
 @dataclass(frozen=True)
 class Assignment:
     """One parameter of one model: where it is, how it lies there, and its shape in the reference's layout."""
 
-    path: Path_
+    path: ParameterPath
     layout: Layout
     shape: tuple[int, ...]
 
 
-def assignments(model: nnx.State) -> dict[str, Assignment]:
+def assignments(model: State) -> dict[str, Assignment]:
     """For every parameter of a model (or of its shapes alone) its name in the reference, in forward order.
 
     Raises LookupError for a parameter that is not in the table: nothing could fill it.
@@ -86,8 +87,8 @@ def assignments(model: nnx.State) -> dict[str, Assignment]:
     rows = {row.path: row for row in TABLE}
     found = {}
     for path, leaf in nnx.to_flat_state(model):
-        numbers = [str(part) for part in path if isinstance(part, int)]
-        row = rows.get(".".join("{n}" if isinstance(part, int) else part for part in path))
+        numbers = [part for part in path if isinstance(part, int)]
+        row = rows.get(".".join("{n}" if isinstance(part, int) else str(part) for part in path))
         if row is None:
             raise LookupError(f"the table of checkpoint.py has no row for the parameter {path}")
         shape = tuple(leaf.shape)
@@ -109,12 +110,15 @@ def load(folder: str | Path, config: Config, *, dtype: str) -> Model:
         stored = _without_tied_copy(stored)
     _compare(str(folder), wanted, {name: tensor.shape for name, tensor in stored.items()})
 
-    leaves = {a.path: _placed(stored[name].read(), a.layout, dtype) for name, a in wanted.items()}
+    leaves = {a.path: _placed(stored[name].read(), a.layout, dtype, owned=True) for name, a in wanted.items()}
     return nnx.merge(graph, _state(shapes, leaves))
 
 
-def read_parameters(state: nnx.State) -> dict[str, np.ndarray]:
-    """All parameters by their names and in the layout of the reference; no copies where the host holds them."""
+def read_parameters(state: State) -> dict[str, np.ndarray]:
+    """All parameters by their names and in the layout of the reference.
+
+    Views, not copies, where the host holds the parameters.
+    """
     leaves = dict(nnx.to_flat_state(state))
     return {
         name: _in_reference_layout(np.asarray(leaves[a.path][...]), a.layout)
@@ -122,7 +126,7 @@ def read_parameters(state: nnx.State) -> dict[str, np.ndarray]:
     }
 
 
-def replaced(state: nnx.State, overrides: Mapping[str, np.ndarray], *, dtype: str) -> nnx.State:
+def replaced(state: State, overrides: Mapping[str, np.ndarray], *, dtype: str) -> State:
     """A state with some parameters replaced, given by name and in the layout of the reference.
 
     The others are shared. Raises CheckpointError, which lists all unknown names and wrong shapes.
@@ -132,12 +136,16 @@ def replaced(state: nnx.State, overrides: Mapping[str, np.ndarray], *, dtype: st
     expected = {name: wanted[name] for name in arrays if name in wanted}
     _compare("overrides", expected, {name: value.shape for name, value in arrays.items()})
     leaves = {path: leaf[...] for path, leaf in nnx.to_flat_state(state)}
-    leaves.update({wanted[name].path: _placed(v, wanted[name].layout, dtype) for name, v in arrays.items()})
+    for name, value in arrays.items():
+        leaves[wanted[name].path] = _placed(value, wanted[name].layout, dtype, owned=False)
     return _state(state, leaves)
 
 
-def _state(like: nnx.State, leaves: Mapping[Path_, Array]) -> nnx.State:
-    return nnx.from_flat_state([(path, leaf.replace(leaves[path])) for path, leaf in nnx.to_flat_state(like)])
+def _state(like: State, leaves: Mapping[ParameterPath, Array]) -> State:
+    filled: State = nnx.from_flat_state(
+        [(path, leaf.replace(leaves[path])) for path, leaf in nnx.to_flat_state(like)]
+    )
+    return filled
 
 
 def _without_tied_copy(stored: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -150,8 +158,8 @@ def _without_tied_copy(stored: dict[str, StoredTensor]) -> dict[str, StoredTenso
         return stored
     if head.shape != embedding.shape or not np.array_equal(head.read(), embedding.read(), equal_nan=True):
         raise CheckpointError(
-            f"{head.file}: lm_head.weight is not equal to model.embed_tokens.weight although config.json ties "
-            "them; set tie_word_embeddings to false, or take lm_head.weight out"
+            f"{head.file}: lm_head.weight is not equal to model.embed_tokens.weight although "
+            "config.json ties them; set tie_word_embeddings to false, or take lm_head.weight out"
         )
     return {name: tensor for name, tensor in stored.items() if name != "lm_head.weight"}
 
@@ -176,13 +184,15 @@ def _listed(what: str, names: Iterable[str]) -> str:
     return f"{len(names)} {what}: {', '.join(names)}" if names else ""
 
 
-def _placed(stored: np.ndarray, layout: Layout, dtype: str) -> Array:
-    """On the device, in the model's dtype and layout. float64 is rounded on the host: JAX holds none here."""
+def _placed(stored: np.ndarray, layout: Layout, dtype: str, *, owned: bool) -> Array:
+    """On the device, in the model's dtype and layout. float64 is rounded on the host: JAX holds none here.
+
+    owned: nobody else holds `stored`, so that its memory may be used as it is instead of copied
+    """
     if stored.dtype == np.float64:
         stored = stored.astype(np.float32)
-    on_device = jnp.asarray(stored)
-    del stored  # it was read for this call alone: one copy of it is enough
-    return _converted(on_device, layout, dtype).block_until_ready()
+    placed: Array = _converted(jax.device_put(stored, may_alias=owned), layout, dtype)
+    return placed.block_until_ready()
 
 
 @partial(jax.jit, static_argnums=(1, 2))

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# fmt: off
 _READ = frozenset(
-    "model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
-    "head_dim rms_norm_eps rope_theta rope_parameters rope_scaling tie_word_embeddings attention_bias layer_types "
-    "use_sliding_window sliding_window max_window_layers eos_token_id dtype torch_dtype".split()
+    {
+        "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta",
+        "rope_parameters", "rope_scaling", "tie_word_embeddings", "attention_bias", "layer_types",
+        "use_sliding_window", "sliding_window", "max_window_layers", "eos_token_id", "dtype", "torch_dtype",
+    }
 )
 
 _MUST_BE: dict[str, tuple[Any, ...]] = {
@@ -27,7 +31,7 @@ _MUST_BE: dict[str, tuple[Any, ...]] = {
     "partial_rotary_factor": (1.0, None),
     "quantization_config": (None,),
     "is_encoder_decoder": (False, None),
-    "is_decoder": (False, True, None),
+    "is_decoder": (False, None),
     "add_cross_attention": (False, None),
     "tie_encoder_decoder": (False, None),
     "mlp_bias": (False, None),
@@ -37,25 +41,32 @@ _MUST_BE: dict[str, tuple[Any, ...]] = {
 }
 
 _WITHOUT_EFFECT = frozenset(
-    # where it comes from
-    "_name_or_path _model_name_or_path architectures transformers_version _commit_hash name_or_path tokenizer_class finetuning_task "
-    "task_specific_params unsloth_fixed unsloth_version "
-    # training
-    "attention_dropout initializer_range output_router_logits problem_type id2label label2id num_labels "
-    "gradient_checkpointing "
-    # how the reference is run and what it hands out
-    "use_cache output_hidden_states output_attentions return_dict torchscript chunk_size_feed_forward use_bfloat16 "
-    "tf_legacy_loss attn_implementation _attn_implementation _attn_implementation_autoset _flash_attn_2_enabled "
-    "tie_last_hidden_states cross_attention_hidden_size "
-    # the default RoPE knows no longest position
-    "max_position_embeddings "
-    # ids and settings of generation: none of them reaches the forward pass
-    "bos_token_id pad_token_id sep_token_id decoder_start_token_id prefix max_length min_length do_sample "
-    "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
-    "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids "
-    "num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id "
-    "remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens".split()
+    {
+        # where it comes from
+        "_name_or_path", "_model_name_or_path", "architectures", "transformers_version", "_commit_hash",
+        "name_or_path", "tokenizer_class", "finetuning_task", "task_specific_params", "unsloth_fixed",
+        "unsloth_version",
+        # training
+        "attention_dropout", "initializer_range", "output_router_logits", "problem_type", "id2label",
+        "label2id", "num_labels", "gradient_checkpointing",
+        # how the reference is run and what it hands out
+        "use_cache", "output_hidden_states", "output_attentions", "return_dict", "torchscript",
+        "chunk_size_feed_forward", "use_bfloat16", "tf_legacy_loss", "attn_implementation",
+        "_attn_implementation", "_attn_implementation_autoset", "_flash_attn_2_enabled",
+        "tie_last_hidden_states", "cross_attention_hidden_size",
+        # the default RoPE knows no longest position
+        "max_position_embeddings",
+        # ids and settings of generation: none of them reaches the forward pass
+        "bos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "prefix", "max_length",
+        "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
+        "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty",
+        "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
+        "output_scores", "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id",
+        "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
+        "begin_suppress_tokens",
+    }
 )
+# fmt: on
 
 _DEFAULT_THETA = 10_000.0
 _DEFAULT_QWEN3_HEAD_DIM = 128
@@ -229,7 +240,8 @@ def _windows(raw: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
     for n, kind in enumerate(types):
         if kind not in ("full_attention", "sliding_attention"):
             raise ConfigError(
-                f"layer_types[{n}] is {kind!r}, but only 'full_attention' and 'sliding_attention' are implemented"
+                f"layer_types[{n}] is {kind!r}, "
+                "but only 'full_attention' and 'sliding_attention' are implemented"
             )
         if kind == "sliding_attention" and window is None:
             raise ConfigError(
@@ -242,7 +254,7 @@ def _windows(raw: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
 def _uses_window(raw: Mapping[str, Any]) -> bool:
     """`use_sliding_window: false` means no window, whatever `sliding_window` says; so does a null window.
 
-    An absent `sliding_window` is refused where one is used: the reference's default, 4096, is nobody's intent.
+    An absent `sliding_window` is refused where it is used: the reference's default, 4096, is nobody's intent.
     """
     return _boolean(raw, "use_sliding_window") and raw.get("sliding_window", "absent") is not None
 

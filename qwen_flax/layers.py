@@ -162,7 +162,7 @@ class Attention(Part):
     def scores(self, q: Array, k: Array) -> Array:
         """q (B H T D), k (B H S D) -> (B H T S), scaled, before the mask."""
         products = jnp.einsum("bhtd,bhsd->bhts", q, k, precision=lax.Precision.HIGHEST)
-        return products * self.head_dim**-0.5
+        return jnp.multiply(products, self.head_dim**-0.5)
 
     def probs(self, scores: Array, attention_mask: Array, query_index: Array) -> Array:
         """scores (B H T S), attention_mask (B S), query_index (T) -> (B H T S).
@@ -175,7 +175,8 @@ class Attention(Part):
         if self.window is not None:
             seen &= key_index > query_index[:, None] - self.window
         seen = seen[None, None] & (attention_mask != 0)[:, None, None]
-        masked = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
+        lowest = float(jnp.finfo(scores.dtype).min)
+        masked = jnp.where(seen, scores, lowest)
         return jax.nn.softmax(masked.astype(jnp.float32), axis=-1).astype(scores.dtype)
 
     def context(self, probs: Array, v: Array) -> Array:

@@ -7,7 +7,7 @@ submodule or a method with the step's name, so that running one by itself runs t
 from flax import nnx
 from jax import Array
 
-from qwen_flax.cache import Cache
+from qwen_flax.cache import Cache, LayerCache
 from qwen_flax.config import Config
 from qwen_flax.layers import DecoderLayer, Embedding, Linear, RMSNorm, TiedHead
 from qwen_flax.rope import RotaryEmbedding
@@ -65,11 +65,12 @@ class Model(nnx.Module):
         x = tap("embed_tokens", self.embed_tokens(token_ids))
         cos = tap("rotary_emb.cos", self.rotary_emb.cos(positions))
         sin = tap("rotary_emb.sin", self.rotary_emb.sin(positions))
-        written = []
+        written: list[LayerCache] = []
         for n, layer in enumerate(self.layers):
             layer_cache = None if cache is None else cache[n]
             name = f"layers.{n}"
             x, layer_cache = layer(x, cos, sin, attention_mask, query_index, layer_cache, within(tap, name))
             x = tap(name, x)
-            written.append(layer_cache)
-        return tap("norm", self.norm(x)), None if cache is None else tuple(written)
+            if layer_cache is not None:
+                written.append(layer_cache)
+        return tap("norm", self.norm(x)), tuple(written) if cache is not None else None

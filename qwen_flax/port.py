@@ -43,7 +43,8 @@ class Port:
         Returns those of `names` that there are, composites too.
         """
         graph, state = nnx.split(self._model)
-        return _trace(graph, frozenset(names), state, _arrays(inputs))
+        traced: dict[str, Array] = _trace(graph, frozenset(names), state, _arrays(inputs))
+        return traced
 
     def apply(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run component `name` on its named inputs, by the code that the forward pass runs.
@@ -75,7 +76,7 @@ def _arrays(inputs: Mapping[str, Any]) -> dict[str, Array]:
 
 @partial(jit, static_argnums=(0, 1))
 def _trace(
-    graph: nnx.GraphDef, names: frozenset[str], state: nnx.State, inputs: dict[str, Array]
+    graph: nnx.GraphDef[Any], names: frozenset[str], state: nnx.State[Any, Any], inputs: dict[str, Array]
 ) -> dict[str, Array]:
     kept: dict[str, Array] = {}
 
@@ -89,6 +90,9 @@ def _trace(
 
 
 @partial(jit, static_argnums=(0, 1))
-def _apply(graph: nnx.GraphDef, step: str, state: nnx.State, inputs: dict[str, Array]) -> Array:
+def _apply(
+    graph: nnx.GraphDef[Any], step: str, state: nnx.State[Any, Any], inputs: dict[str, Array]
+) -> Array:
     """One compilation for all modules of the same settings and shapes: parameters are arguments."""
-    return getattr(nnx.merge(graph, state), step)(**inputs)
+    output: Array = getattr(nnx.merge(graph, state), step)(**inputs)
+    return output

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 Tap = Callable[[str, Array], Array]
-"""Called as `tap(name, value)` with what a step has put out; the forward pass goes on with what it returns."""
+"""Called as `tap(name, value)` with what a step put out; the forward pass goes on with what it returns."""
 
 
 class Part(nnx.Module):
@@ -22,7 +22,7 @@ class Part(nnx.Module):
 
 
 def components(model: nnx.Module) -> dict[str, tuple[Part, str]]:
-    """Every step of a model by its name: `layers.0.self_attn.scores` -> the attention of layer 0, `scores`."""
+    """Every step of a model: `layers.0.self_attn.scores` -> the attention of layer 0, `scores`."""
     return {
         ".".join(map(str, path if step == "__call__" else (*path, step))): (module, step)
         for path, module in nnx.iter_modules(model)

@@ -38,8 +38,11 @@ class StoredTensor:
     nbytes: int
 
     def read(self) -> np.ndarray:
-        """The tensor, in the dtype it is stored in. Raises CheckpointError when bytes are missing."""
-        buffer = np.empty(self.nbytes, np.uint8)
+        """The tensor, in the dtype it is stored in, in memory that JAX can use without copying it.
+
+        Raises CheckpointError when bytes are missing.
+        """
+        buffer = _aligned(self.nbytes)
         with self.file.open("rb") as stream:
             stream.seek(self.offset)
             if stream.readinto(buffer.data) != self.nbytes:
@@ -47,6 +50,13 @@ class StoredTensor:
                     f"{self.file} became shorter while it was read: fetch the checkpoint again"
                 )
         return buffer.view(_DTYPES[self.dtype]).reshape(self.shape)
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    """Uninitialised bytes that start at a multiple of 64, which XLA asks for of memory that it takes over."""
+    buffer = np.empty(nbytes + 63, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + nbytes]
 
 
 def tensors_of(folder: str | Path) -> dict[str, StoredTensor]:
