@@ -1,0 +1,101 @@
+"""Where the port comes from, and what is refused."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.fakes import write_checkpoint
+
+pytest_plugins = ["pytester"]
+Run = Callable[..., pytest.RunResult]
+FEW = 'include="lm_head", dtypes="float32", cases="hello"'
+
+
+def few(project: pytest.Pytester, **files: str) -> pytest.RunResult:
+    """Two tests of one component, with what else is in the project."""
+    project.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.goldens("tiny.h5", {FEW})
+        def test_component(goldens, port):
+            goldens.check(port)
+        """,
+        **files,
+    )
+    return project.runpytest()
+
+
+def test_the_project_names_it(project: pytest.Pytester) -> None:
+    (project.path / "tox.ini").unlink()
+    project.makepyprojecttoml('[tool.pytest.ini_options]\n[tool.goldens]\nport = "tests.fakes:make"\n')
+    few(project).assert_outcomes(passed=2)
+
+
+def test_a_module_in_the_project_needs_no_installation(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\ngoldens_port = own_port:make\n")
+    few(project, own_port="from tests.fakes import make").assert_outcomes(passed=2)
+
+
+def test_a_fixture_of_that_name_is_used_instead(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\n")
+    conftest = """
+        import pytest
+        from tests.fakes import NumpyPort
+
+        @pytest.fixture(scope="session")
+        def port():
+            return NumpyPort("float32", faulty={"lm_head"})
+    """
+    few(project, conftest=conftest).assert_outcomes(failed=2)
+
+
+def test_a_port_in_another_dtype_is_not_compared(project: pytest.Pytester) -> None:
+    conftest = """
+        import pytest
+        from tests.fakes import NumpyPort
+
+        @pytest.fixture(scope="session")
+        def port():
+            return NumpyPort("bfloat16")
+    """
+    result = few(project, conftest=conftest)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["lm_head * UNMEASURED   the port answered in bfloat16, asked for float32"])
+
+
+@pytest.mark.parametrize(
+    ("port", "sentence"),
+    [
+        ("", "no port is named: set goldens_port *"),
+        ("no_such_module:make", "*no module named 'no_such_module'*"),
+        ("tests.fakes:nothing", "*has no factory 'nothing'"),
+    ],
+)
+def test_a_port_that_cannot_be_made_gets_one_sentence(
+    project: pytest.Pytester, port: str, sentence: str
+) -> None:
+    project.makeini(f"[pytest]\ngoldens_port = {port}\n")
+    result = few(project)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines([sentence])
+    result.stdout.no_fnmatch_line("*harness/*")
+
+
+def test_what_is_no_port_gets_one_sentence(project: pytest.Pytester) -> None:
+    result = few(project, conftest="import pytest\n@pytest.fixture\ndef port():\n    return 3\n")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["goldens.check was given a int, which has no method 'trace'"])
+
+
+def test_another_checkpoint_is_refused(project: pytest.Pytester, parity: Run) -> None:
+    (write_checkpoint(project.path / "other") / "model.safetensors").write_bytes(b"trained on")
+    result = parity(keywords=f'{FEW}, checkpoint="other"')
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["checkpoint *other is not the recorded one: *"])
+
+
+def test_a_checkpoint_that_moved_is_named_by_the_marker(project: pytest.Pytester, parity: Run) -> None:
+    (project.path / "checkpoint").rename(project.path / "moved")
+    parity(keywords=FEW).assert_outcomes(failed=2)
+    parity(keywords=f'{FEW}, checkpoint="moved"').assert_outcomes(passed=2)
