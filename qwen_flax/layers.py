@@ -160,9 +160,13 @@ class Attention(Part):
         return jnp.repeat(heads, self.queries_per_key, axis=1)
 
     def scores(self, q: Array, k: Array) -> Array:
-        """q (B H T D), k (B H S D) -> (B H T S), scaled, before the mask."""
+        """q (B H T D), k (B H S D) -> (B H T S), scaled, before the mask.
+
+        The product is rounded before it is scaled; the scale itself is not, as bfloat16 has no 128 ** -0.5.
+        """
         products = jnp.einsum("bhtd,bhsd->bhts", q, k, precision=lax.Precision.HIGHEST)
-        return jnp.multiply(products, self.head_dim**-0.5)
+        scaled: Array = products.astype(jnp.float32) * self.head_dim**-0.5
+        return scaled.astype(q.dtype)
 
     def probs(self, scores: Array, attention_mask: Array, query_index: Array) -> Array:
         """scores (B H T S), attention_mask (B S), query_index (T) -> (B H T S).
@@ -175,7 +179,7 @@ class Attention(Part):
         if self.window is not None:
             seen &= key_index > query_index[:, None] - self.window
         seen = seen[None, None] & (attention_mask != 0)[:, None, None]
-        lowest = float(jnp.finfo(scores.dtype).min)
+        lowest = jnp.finfo(scores.dtype).min  # type: ignore[no-untyped-call]
         masked = jnp.where(seen, scores, lowest)
         return jax.nn.softmax(masked.astype(jnp.float32), axis=-1).astype(scores.dtype)
 
