@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import GoldensError
@@ -28,16 +28,13 @@ def test_mask_positions_and_tokens_belong_together(case):
 
 @pytest.mark.parametrize("wanted", ["left", "right", "far", "one row"])
 def test_the_strategy_draws_every_sort_of_case(wanted):
-    from hypothesis import find
-
     found = {
         "left": lambda case: (case.attention_mask[:, 0] == 0).any(),
         "right": lambda case: (case.attention_mask[:, -1] == 0).any(),
         "far": lambda case: case.positions.max() > 256,
         "one row": lambda case: len(case.token_ids) == 1,
     }[wanted]
-    case = find(inputs(VOCAB), found)
-    assert case.token_ids.size <= 6, "shrinks"
+    assert found(find(inputs(VOCAB), found, settings=settings(derandomize=True, database=None)))
 
 
 @given(

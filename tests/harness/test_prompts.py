@@ -62,6 +62,26 @@ def test_a_chat_goes_through_the_template_with_its_special_tokens(build):
     assert case.token_ids[0, [0, 8, 10]].tolist() == [257, 258, 257]
 
 
+def test_what_a_tokenizer_puts_before_a_text_it_does_not_put_before_a_chat(build, tmp_path):
+    """A template writes its own special tokens; a second one at the start would be a mistake."""
+    tokenizer = json.loads((CHECKPOINT / "tokenizer.json").read_text())
+    begin = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [begin, text],
+        "pair": [begin, text],
+        "special_tokens": {
+            "<|endoftext|>": {"id": "<|endoftext|>", "ids": [256], "tokens": ["<|endoftext|>"]}
+        },
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_bytes((CHECKPOINT / "tokenizer_config.json").read_bytes())
+    assert build('text = "a"', source(tmp_path)).token_ids.tolist() == [[256, 97]]
+    chat = build('chat = [{ role = "user", content = "a" }]', source(tmp_path))
+    assert chat.token_ids[0, 0] == 257
+
+
 @pytest.mark.parametrize("tokens", [3, 20])
 def test_a_text_can_be_given_an_exact_length(build, tokens):
     case = build(f'text = "abcdef"\ntokens = {tokens}')
