@@ -4,6 +4,7 @@ Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. What a com
 """
 
 import enum
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,8 @@ from harness.errors import GoldensError
 from harness.model import Mode
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.store.reader import GoldenFile
 
 app = typer.Typer(
@@ -124,7 +127,7 @@ def replay(
         listed=parse_listed(unmeasured or ()),
     )
     errors = Console(stderr=True)
-    told = errors if json else Console()
+    told = errors if json else _stdout()
     holds = True
     for golden_file in [_open(path) for path in files]:
         run = command.replay(golden_file, question, errors)
@@ -142,7 +145,6 @@ def show(
 ) -> None:
     """Say what is in a golden file: where it came from, cases, components, shapes, noise floors."""
     import msgspec
-    from rich.console import Console
 
     from harness.report.contents import show_contents, summarise
 
@@ -150,7 +152,7 @@ def show(
     if json:
         _write(msgspec.json.encode(summary))
     else:
-        show_contents(summary, Console())
+        show_contents(summary, _stdout())
 
 
 @app.command()
@@ -172,6 +174,14 @@ def _open(path: Path) -> "GoldenFile":
     from harness.store.reader import GoldenFile
 
     return GoldenFile.open(path)
+
+
+def _stdout() -> "Console":
+    """As wide as the terminal; where there is none, wide enough that no row is broken."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
 
 
 def _write(json: bytes) -> None:

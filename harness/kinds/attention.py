@@ -3,6 +3,8 @@
 Vaswani et al. 2017, with the key-value heads shared among groups of query heads (Ainslie et al. 2023).
 """
 
+import math
+
 from harness.kinds.step import U32, Array, Evaluation, Step, rounding, summation
 
 
@@ -23,10 +25,16 @@ def _scores(e: Evaluation) -> Array:
 
 
 def _scores_variance(e: Evaluation, output: Array, u: float) -> Array:
-    """Summed in any order; rounded before and after scaling, or the queries scaled and rounded first."""
+    """Summed in any order; rounded before and after scaling, or the queries scaled and rounded first.
+
+    Scaling by a power of two rounds nothing.
+    """
     q, k = e.inputs["q"] * e.settings["scaling"], e.inputs["k"]
     squares = e.xp.matmul(q * q, e.xp.swap(k * k, 2, 3))
-    return summation(k.shape[-1], output, squares) + rounding(u, output, output) + squares * (u * u / 3)
+    summed = summation(k.shape[-1], output, squares) + rounding(u, output)
+    if math.frexp(e.settings["scaling"])[0] == 0.5:
+        return summed
+    return summed + rounding(u, output) + squares * (u * u / 3)
 
 
 def _visible(e: Evaluation) -> Array:
@@ -60,16 +68,22 @@ def _probs_variance(e: Evaluation, output: Array, u: float) -> Array:
     return output**2 * (relative * U32**2) + rounding(u, output)
 
 
-def _context(e: Evaluation) -> Array:
-    """(B H T D) merged to (B T H·D), heads in order."""
-    merged = e.xp.swap(e.xp.matmul(e.inputs["probs"], e.inputs["v"]), 1, 2)
+def _merged(e: Evaluation, heads: Array) -> Array:
+    """(B H T D) -> (B T H·D), heads in order."""
+    merged = e.xp.swap(heads, 1, 2)
     return merged.reshape(*merged.shape[:2], -1)
 
 
+def _context(e: Evaluation) -> Array:
+    return _merged(e, e.xp.matmul(e.inputs["probs"], e.inputs["v"]))
+
+
 def _context_variance(e: Evaluation, output: Array, u: float) -> Array:
+    """A sum over the keys that a query sees; the others are zeros, which round nothing."""
     probs, v = e.inputs["probs"], e.inputs["v"]
-    squares = e.xp.swap(e.xp.matmul(probs * probs, v * v), 1, 2)
-    return summation(v.shape[2], output, squares.reshape(*output.shape)) + rounding(u, output)
+    terms = e.xp.total(e.xp.where(probs != 0, probs * 0 + 1, 0.0))
+    summed = summation(terms, e.xp.matmul(probs, v), e.xp.matmul(probs * probs, v * v))
+    return _merged(e, summed) + rounding(u, output)
 
 
 KEYS = Step("expand_keys", {"x": "B K T D"}, "B H T D", _keys)

@@ -9,8 +9,8 @@ def _silu(e: Evaluation) -> Array:
 
 
 def _silu_variance(e: Evaluation, output: Array, u: float) -> Array:
-    """exp, sum, quotient and product in float32; the sigmoid may be rounded before the product is."""
-    return rounding(U32, output, output, output, output) + rounding(u, output, output)
+    """exp and sum in float32; the sigmoid, and then the product, may be rounded to the model's dtype."""
+    return rounding(U32, output, output) + rounding(u, output, output)
 
 
 def _gated(e: Evaluation) -> Array:

@@ -10,7 +10,7 @@ def evaluate(e: Evaluation) -> Array:
 def variance(e: Evaluation, output: Array, u: float) -> Array:
     """Summed in any order in float32, with the bias as one more term, and rounded before and after the bias."""
     x, weight, bias = e.inputs["x"], e.parameters["weight"], e.parameters.get("bias")
-    squares = e.xp.linear(x * x, weight * weight, None if bias is None else bias * bias)
+    squares = e.xp.linear_squares(x, weight, bias)
     product = output if bias is None else output - bias
     terms = weight.shape[1] + (bias is not None)
     return summation(terms, product, squares) + rounding(u, product, output)

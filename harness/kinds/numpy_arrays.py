@@ -36,6 +36,12 @@ class NumpyArrays:
         product = x @ weight.T
         return product if bias is None else product + bias
 
+    def linear_squares(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """The sum of the squares of a product's terms. Float32 is exact enough for a variance."""
+        x, weight = x.astype(np.float32), weight.astype(np.float32)
+        squares = self.wide(np.square(x) @ np.square(weight).T)
+        return squares if bias is None else squares + np.square(bias)
+
     def mean_square(self, x: Array) -> Array:
         """Over the last axis, which stays with length 1."""
         return np.mean(np.square(x), axis=-1, keepdims=True)

@@ -26,8 +26,9 @@ def _sin(e: Evaluation) -> Array:
 def _angle_variance(e: Evaluation) -> Array:
     """The variance of an angle computed in float32.
 
-    A frequency theta ** -x carries the rounding of x times ln(theta), and those of power and quotient; the product
-    with the position one more. At position 30,000 this is what limits cos and sin, not their own rounding.
+    A frequency theta ** -x, taken as exp(-x ln theta), carries the rounding of x ln(theta), and those of power and
+    quotient; the product with the position one more. At position 30,000 this is what limits cos and sin, not their
+    own rounding.
     """
     size = e.settings["head_dim"]
     exponents = e.xp.wide(e.xp.indices(size // 2)) * (2 / size)

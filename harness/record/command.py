@@ -147,8 +147,8 @@ class _Bar:
     def start(self, total: int) -> None:
         self._progress.update(self._task, total=total)
 
-    def step(self, case: str, dtype: str, component: str) -> None:
-        self._progress.update(self._task, advance=1, description=f"{escape(case)} {dtype} {component}")
+    def step(self, done: str) -> None:
+        self._progress.update(self._task, advance=1, description=escape(done))
 
 
 @contextmanager

@@ -55,22 +55,25 @@ class Recorded:
 
 @torch.inference_mode()
 def floors(
-    model: nn.Module, components: list[Component], recorded: Recorded
-) -> Iterator[tuple[Component, Floors]]:
-    """Yield each component with its floors, in forward order."""
+    model: nn.Module, components: list[Component], cases: list[Recorded]
+) -> Iterator[tuple[Component, list[Floors]]]:
+    """Yield each component with its floors in every case, in forward order.
+
+    All cases go through a component together: casting its weights to float64 is as much work as a short prompt.
+    """
     parameters = dict(model.named_parameters())
-    chains = _Chains(recorded)
+    chains = [_Chains(recorded) for recorded in cases]
     last_use = _last_uses(components)
-    found: dict[str, Floor] = {}
+    end_to_end: dict[str, list[Floors]] = {}
     for number, component in enumerate(components):
         if component.composite_of is not None:
-            yield component, Floors(found[component.composite_of])
+            yield component, [Floors(found.end_to_end) for found in end_to_end[component.composite_of]]
             continue
         own = {role: parameters[name].to(torch.float64) for role, name in component.parameters.items()}
-        isolated, end_to_end = chains.advance(component, own)
-        found[component.name] = end_to_end
-        yield component, Floors(end_to_end, isolated)
-        chains.forget(last_use[number])
+        end_to_end[component.name] = [chain.advance(component, own) for chain in chains]
+        yield component, end_to_end[component.name]
+        for chain in chains:
+            chain.forget(last_use[number])
 
 
 class _Chains:
@@ -86,8 +89,8 @@ class _Chains:
         seed = hashlib.sha256(f"{recorded.name}/{recorded.dtype}".encode()).digest()[:7]
         self._noise = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
 
-    def advance(self, component: Component, parameters: Captured) -> tuple[Floor, Floor]:
-        """Evaluate the next component: its isolated and its end-to-end floor."""
+    def advance(self, component: Component, parameters: Captured) -> Floors:
+        """Evaluate the next component."""
         step = STEPS[component.step or ""]
         seen, axes = self._recorded.seen[component.name], component.axes
         inputs = {
@@ -108,7 +111,8 @@ class _Chains:
                 draw += sigma * torch.randn(sigma.shape, generator=self._noise)
             spread = greatest(spread, measure(draw - exact, exact, axes))
         self._outputs[component.name] = outputs[len(seen) :]
-        return isolated, Floor(measured=measure(seen.double() - exact, exact, axes), modelled=spread)
+        drift = measure(seen.double() - exact, exact, axes)
+        return Floors(end_to_end=Floor(measured=drift, modelled=spread), isolated=isolated)
 
     def forget(self, names: list[str]) -> None:
         for name in names:

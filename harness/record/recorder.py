@@ -1,7 +1,5 @@
 """Record a suite: run the reference on every case in every dtype, and write goldens with their floors."""
 
-import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +7,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.compare.metrics import Places
 from harness.kinds.table import STEPS
@@ -17,7 +15,7 @@ from harness.model import Case, Component, Contents, Golden
 from harness.record import reference
 from harness.record.capture import Captured, capture
 from harness.record.discover import Decoder, discover, find_decoder
-from harness.record.floors import Recorded, floors
+from harness.record.floors import Floors, Recorded, floors
 from harness.record.keep import Keep, select_rows
 from harness.store.writer import GoldenWriter
 
@@ -38,7 +36,7 @@ class Progress(Protocol):
 
     def start(self, total: int) -> None: ...
 
-    def step(self, case: str, dtype: str, component: str) -> None: ...
+    def step(self, done: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,17 @@ def record(request: Request, output: Path, progress: Progress) -> None:
             decoder, components = find_decoder(model), discover(model)
             kept = request.keep.chosen(components)
             if not goldens:
-                progress.start(len(request.dtypes) * len(request.cases) * len(components))
+                progress.start(len(request.dtypes) * (len(request.cases) + len(components)))
                 provenance = reference.provenance(request.checkpoint, request.folder, model)
+            recordings = []
             for inputs, case in zip(request.cases, cases, strict=True):
-                recording = _Recording(writer, decoder, components, kept, request.keep, dtype, case)
-                goldens.extend(recording.run(inputs, progress))
-            del model, decoder
+                recordings.append(_Recording(writer, dtype, case, inputs, _capture(decoder, components, inputs), request.keep))
+                progress.step(f"{dtype} {case.name}")
+            for component, found in floors(model, components, [recording.told for recording in recordings]):
+                if component in kept:
+                    goldens += [r.write(component, floor) for r, floor in zip(recordings, found, strict=True)]
+                progress.step(f"{dtype} {component.name}")
+            del model, decoder, recordings  # the next dtype's model need not fit in memory beside this one
         writer.finish(
             Contents(
                 provenance=provenance,
@@ -79,6 +82,17 @@ def record(request: Request, output: Path, progress: Progress) -> None:
                 goldens=goldens,
             )
         )
+
+
+def _capture(decoder: Decoder, components: list[Component], inputs: CaseInputs) -> Captured:
+    """Run the reference on a case."""
+    case = {
+        "case.token_ids": torch.from_numpy(inputs.token_ids).long(),
+        "case.attention_mask": torch.from_numpy(inputs.attention_mask).long(),
+        "case.positions": torch.from_numpy(inputs.positions).long(),
+        "case.query_index": torch.arange(inputs.token_ids.shape[1]),
+    }
+    return capture(decoder, components, case)
 
 
 def _write_case(writer: GoldenWriter, case: CaseInputs, keep: Keep) -> Case:
@@ -97,74 +111,57 @@ def _write_case(writer: GoldenWriter, case: CaseInputs, keep: Keep) -> Case:
     return Case(case.name, case.origin, case.detail, rows)
 
 
-@dataclass
 class _Recording:
-    """One case in one dtype."""
+    """One case in one dtype: what the reference put out, and where it was written."""
 
-    writer: GoldenWriter
-    decoder: Decoder
-    components: list[Component]
-    kept: list[Component]
-    keep: Keep
-    dtype: str
-    case: Case
-
-    def run(self, inputs: CaseInputs, progress: Progress) -> Iterator[Golden]:
-        length = inputs.token_ids.shape[1]
-        case = {
-            "case.token_ids": torch.from_numpy(inputs.token_ids).long(),
-            "case.attention_mask": torch.from_numpy(inputs.attention_mask).long(),
-            "case.positions": torch.from_numpy(inputs.positions).long(),
-            "case.query_index": torch.arange(length),
-        }
-        self.rows = self.keep.rows(length)
-        seen = capture(self.decoder, self.components, case)
-        # (source, whether every token position of it is there) -> row of the tensor table
-        self.written: dict[tuple[str, bool], int] = {
-            (f"case.{name}", True): row for name, row in self.case.inputs.items() if name != "kept"
-        }
-        names = {component.name for component in self.kept}
+    def __init__(
+        self, writer: GoldenWriter, dtype: str, case: Case, inputs: CaseInputs, seen: Captured, keep: Keep
+    ) -> None:
+        self._writer, self._dtype, self._case, self._seen = writer, dtype, case, seen
+        self._kept = keep.rows(inputs.token_ids.shape[1])
         real = inputs.attention_mask != 0
-        recorded = Recorded(
-            seen, self.case.name, self.dtype, self._select, Places(queries=real[:, self.rows], keys=real)
+        self.told = Recorded(seen, case.name, dtype, self._select, Places(queries=real[:, self._kept], keys=real))
+        # (source, whether every token position of it is there) -> row of the tensor table
+        self._written: dict[tuple[str, bool], int] = {
+            (f"case.{name}", True): row for name, row in case.inputs.items() if name != "kept"
+        }
+
+    def write(self, component: Component, floor: Floors) -> Golden:
+        """Write a component's output, and what it takes in unless that is written already."""
+        source = component.composite_of or component.name
+        return Golden(
+            component=component.name,
+            case=self._case.name,
+            dtype=self._dtype,
+            output=self._write(component, "output", source, component.axes),
+            inputs=self._write_inputs(component),
+            end_to_end=floor.end_to_end,
+            isolated=floor.isolated,
         )
-        for component, floor in floors(self.decoder.model, self.components, recorded):
-            progress.step(self.case.name, self.dtype, component.name)
-            if component.name not in names:
-                continue
-            yield Golden(
-                component=component.name,
-                case=self.case.name,
-                dtype=self.dtype,
-                output=self._write(component, "output", component.composite_of or component.name, component.axes, seen),
-                inputs=self._write_inputs(component, seen),
-                end_to_end=floor.end_to_end,
-                isolated=floor.isolated,
-            )
 
     def _select(self, tensor: Tensor, axes: str) -> Tensor:
-        return select_rows(tensor, axes, self.rows)
+        return select_rows(tensor, axes, self._kept)
 
-    def _write_inputs(self, component: Component, seen: Captured) -> dict[str, int]:
+    def _write_inputs(self, component: Component) -> dict[str, int]:
         if component.step is None:
             return {}
         arguments = STEPS[component.step].arguments
         return {
-            argument: self._write(component, f"inputs/{argument}", source, arguments[argument], seen)
+            argument: self._write(component, f"inputs/{argument}", source, arguments[argument])
             for argument, source in component.inputs.items()
         }
 
-    def _write(self, component: Component, place: str, source: str, axes: str, seen: Captured) -> int:
+    def _write(self, component: Component, place: str, source: str, axes: str) -> int:
         """Write a tensor once, and link it wherever else it is taken in."""
-        path = f"goldens/{self.dtype}/{self.case.name}/{component.name}/{place}"
-        tensor = seen[source]
+        path = f"goldens/{self._dtype}/{self._case.name}/{component.name}/{place}"
+        tensor = self._seen[source]
         part = self._select(tensor, axes)
         key = (source, part.shape == tensor.shape)
-        if key in self.written:
-            self.writer.link(path, self.written[key])
+        if key in self._written:
+            self._writer.link(path, self._written[key])
         else:
-            self.written[key] = self.writer.tensor(path, as_numpy(part))
-        return self.written[key]
+            self._written[key] = self._writer.tensor(path, as_numpy(part))
+        return self._written[key]
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:

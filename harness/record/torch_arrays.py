@@ -33,6 +33,10 @@ class TorchArrays:
     def wide(self, x: Tensor) -> Tensor:
         return x.to(self.wide_dtype)
 
+    def linear_squares(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        squares = functional.linear(x.float().square(), weight.float().square())
+        return squares.to(self.wide_dtype) if bias is None else squares + bias.square()
+
     def mean_square(self, x: Tensor) -> Tensor:
         return x.pow(2).mean(-1, keepdim=True)
 

@@ -110,12 +110,12 @@ def checked_factory(file: GoldenFile, spec: str, checkpoint: str | None) -> Call
 
     checkpoint: where it is here; by default where it was recorded from, relative to the golden file if it was so.
     """
-    folder = resolve(checkpoint or _recorded_checkpoint(file))
+    folder = resolve(checkpoint or recorded_checkpoint(file))
     refuse_other(folder, file.contents.provenance["checkpoint_files"], file.contents.config)
     return lambda dtype: load_port(spec, str(folder), dtype)
 
 
-def _recorded_checkpoint(file: GoldenFile) -> str:
+def recorded_checkpoint(file: GoldenFile) -> str:
     recorded = str(file.contents.provenance["checkpoint"])
     beside = Path(file.path).parent / recorded
     if beside.is_dir():

@@ -15,7 +15,8 @@ from harness.model import Floor, Golden
 from harness.report.wording import amount
 from harness.store.reader import GoldenFile
 
-_TOKENS_AXIS_LETTERS = ("B", "T", "S")
+_PLACES = ("B", "T", "S")
+_COUNTS = ("batch", "tokens", "padded", "components", "goldens", "bytes")
 
 
 class CaseSummary(msgspec.Struct, frozen=True):
@@ -114,7 +115,7 @@ def _sized(axes: str, shape: tuple[int, ...]) -> str:
     """`B T C` of shape (1, 5, 64) -> `B T C=64`."""
     letters = axes.split()
     return " ".join(
-        letter if letter in _TOKENS_AXIS_LETTERS else f"{letter}={size}"
+        letter if letter in _PLACES else f"{letter}={size}"
         for letter, size in zip(letters, shape, strict=True)
     )
 
@@ -129,15 +130,16 @@ def show_contents(summary: Summary, console: Console) -> None:
 
 
 def _plain_table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", show_header=bool(headings))
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
-        right = heading in {"batch", "tokens", "padded", "components", "goldens", "bytes"}
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+        table.add_column(heading, justify="right" if heading in _COUNTS else "left", overflow="fold")
     return table
 
 
 def _table_of_provenance(summary: Summary) -> Table:
-    table = _plain_table()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("size", f"{size(summary.nbytes)}, {summary.parameters} parameters fingerprinted")
     table.add_row("digest", summary.digest)
     for name, value in summary.provenance.items():

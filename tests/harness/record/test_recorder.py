@@ -38,7 +38,7 @@ class Silent:
     def start(self, total):
         pass
 
-    def step(self, case, dtype, component):
+    def step(self, done):
         pass
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from harness.errors import GoldensError
-from harness.model import Case, Contents
+from harness.model import Case, Contents, Golden
 from harness.store.layout import FORMAT, MAGIC, USER_BLOCK
 from harness.store.reader import GoldenFile
 from harness.store.verify import verify
 from harness.store.writer import GoldenWriter
-from tests.fakes import COMPONENTS, NumpyPort, case_inputs, write_golden
+from tests.fakes import COMPONENTS, NumpyPort, case_inputs, floor, write_golden
 
 
 @pytest.fixture
@@ -117,6 +117,38 @@ def test_other_contents_have_another_digest(tmp_path: Path, change: dict) -> Non
     assert GoldenFile.open(tmp_path / "a").digest != GoldenFile.open(tmp_path / "b").digest
 
 
+def test_nothing_in_hdf5_tells_the_time(path: Path) -> None:
+    """A second apart, two recordings would differ in it."""
+    times: dict[str, int] = {}
+    with h5py.File(path) as content:
+        content.visititems(lambda name, member: times.__setitem__(name, h5py.h5o.get_info(member.id).mtime))
+    assert len(times) > 40
+    assert set(times.values()) == {0}
+
+
+def test_who_reads_the_older_file_keeps_it(path: Path) -> None:
+    reading = GoldenFile.open(path)
+    write_golden(path, cases=("other",))
+    for row in range(len(reading.tensors)):
+        reading.tensor(row)
+    assert GoldenFile.open(path).digest != reading.digest
+
+
+@pytest.mark.parametrize(
+    ("size", "times", "sentence"),
+    [
+        (1e-7, 2, "/goldens/float32/c/norm is there twice"),
+        (float("inf"), 1, "norm in c, float32: floor .* finite"),
+    ],
+)
+def test_goldens_must_make_sense(tmp_path: Path, size: float, times: int, sentence: str) -> None:
+    golden = Golden("norm", "c", "float32", 0, {}, floor(size))
+    with GoldenWriter(tmp_path / "t.h5") as writer:
+        writer.tensor("goldens/float32/c/norm/output", np.ones(3, np.float32))
+        with pytest.raises(ValueError, match=sentence):
+            writer.finish(Contents({}, {}, [], [], [], [golden] * times))
+
+
 def test_nothing_appears_before_finish(tmp_path: Path) -> None:
     path = tmp_path / "tiny.h5"
     with GoldenWriter(path) as writer:
@@ -127,9 +159,14 @@ def test_nothing_appears_before_finish(tmp_path: Path) -> None:
 
 def test_an_error_leaves_the_older_file_alone(path: Path) -> None:
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match="torch"), GoldenWriter(path) as writer:
-        writer.tensor("cases/c/x", np.ones(3, np.float32))
-        raise RuntimeError("torch gave up")
+
+    def record() -> None:
+        with GoldenWriter(path) as writer:
+            writer.tensor("cases/c/x", np.ones(3, np.float32))
+            raise RuntimeError("torch gave up")
+
+    with pytest.raises(RuntimeError, match="torch"):
+        record()
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -140,10 +177,11 @@ def test_an_error_leaves_the_older_file_alone(path: Path) -> None:
     ids=["a tensor of no case", "under another name", "not written"],
 )
 def test_contents_must_be_what_was_written(tmp_path: Path, written: dict) -> None:
-    with pytest.raises(ValueError, match="disagree at /cases/c/"), GoldenWriter(tmp_path / "t.h5") as writer:
+    with GoldenWriter(tmp_path / "t.h5") as writer:
         for name in written:
             writer.tensor(name, np.ones(3, np.float32))
-        writer.finish(Contents({}, {}, [], [], [Case("c", "prompt", "", {"x": 0})], []))
+        with pytest.raises(ValueError, match="disagree at /cases/c/"):
+            writer.finish(Contents({}, {}, [], [], [Case("c", "prompt", "", {"x": 0})], []))
 
 
 @pytest.mark.parametrize("value", [np.ones((0, 3), np.float32), np.ones(3, np.complex64), np.ones(3, bool)])
