@@ -31,17 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "goldens" not in metafunc.fixturenames:
+    marker = metafunc.definition.get_closest_marker("goldens")
+    if marker is None or "goldens" not in metafunc.fixturenames:
         return
     from harness.errors import GoldensError
     from harness.marker import comparisons, read_marker
 
-    marker = metafunc.definition.get_closest_marker("goldens")
-    if marker is None:
-        raise pytest.Collector.CollectError(
-            f"{metafunc.definition.nodeid} uses the fixture `goldens` and has no marker:"
-            ' add @pytest.mark.goldens("FILE.h5")'
-        )
     config = metafunc.config
     files = config.stash.setdefault(_FILES, {})
     try:
@@ -87,6 +82,12 @@ def goldens(request: pytest.FixtureRequest) -> "Goldens":
     """The comparison that this test stands for: `goldens.check(port)`."""
     from harness.checks import Goldens
 
+    if not hasattr(request, "param"):
+        pytest.fail(
+            f"{request.node.nodeid} uses the fixture `goldens` and has no marker:"
+            ' add @pytest.mark.goldens("FILE.h5")',
+            pytrace=False,
+        )
     return Goldens(request.param, _sessions(request.config), request.node.nodeid)
 
 

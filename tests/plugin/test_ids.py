@@ -97,4 +97,22 @@ def test_the_fixture_needs_the_marker(project: pytest.Pytester) -> None:
     project.makepyfile("def test_component(goldens, port):\n    goldens.check(port)\n")
     result = project.runpytest()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*uses the fixture `goldens` and has no marker: add @pytest.mark.goldens(*"])
+    result.stdout.fnmatch_lines(
+        ["test_*::test_component uses the fixture `goldens` and has no marker: add @pytest.mark.goldens(*"]
+    )
+
+
+def test_another_fixture_of_that_name_is_left_alone(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def goldens():
+            return 3
+
+        def test_it(goldens):
+            assert goldens == 3
+        """
+    )
+    project.runpytest().assert_outcomes(passed=1)
