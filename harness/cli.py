@@ -199,3 +199,7 @@ def main() -> None:
     except Exception:
         traceback.print_exc()
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
