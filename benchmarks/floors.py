@@ -69,7 +69,9 @@ def rows(file: GoldenFile, checkpoint: Path) -> Iterator[Row]:
         port = make_port(dtype)
         assert isinstance(port, Isolated)
         goldens = [g for g in file.contents.goldens if g.dtype == dtype and g.isolated is not None]
-        for golden in track(goldens, f"{file.path.name} {dtype}", console=Console(stderr=True), transient=True):
+        for golden in track(
+            goldens, f"{file.path.name} {dtype}", console=Console(stderr=True), transient=True
+        ):
             component = file.component(golden.component)
             if not component.exact:
                 answer = np.asarray(port.apply(golden.component, file.inputs(golden))[golden.component])
@@ -78,7 +80,8 @@ def rows(file: GoldenFile, checkpoint: Path) -> Iterator[Row]:
 
 def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weights") -> Row:
     component = file.component(golden.component)
-    assert component.step is not None and golden.isolated is not None
+    assert component.step is not None
+    assert golden.isolated is not None
     inputs = {name: widened(array) for name, array in file.inputs(golden).items()}
     parameters = {role: weights[name].to(torch.float64) for role, name in component.parameters.items()}
     evaluation = Evaluation(FLOAT64, inputs, parameters, component.settings)
@@ -93,7 +96,9 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
     floor = noise_floor(golden.isolated, golden.dtype, component.exact)
     allowed = limit(golden.isolated, golden.dtype, Mode.ISOLATED, component.exact)
     # The reference's own error is part of its floor; against the model alone it is a check of the model.
-    modelled = noise_floor(type(golden.isolated)(golden.isolated.modelled, golden.isolated.modelled), golden.dtype, False)
+    modelled = noise_floor(
+        type(golden.isolated)(golden.isolated.modelled, golden.isolated.modelled), golden.dtype, False
+    )
     return Row(
         kind=component.kind,
         dtype=golden.dtype,
@@ -157,7 +162,7 @@ def make_wide(folder: Path, hidden: int) -> GoldenFile:
             else:
                 # one input channel in a hundred carries most of the norm, as in trained models
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)
-                parameter[:, :: 100].mul_(8)
+                parameter[:, ::100].mul_(8)
     checkpoint = folder / f"wide-{hidden}"
     model.to(torch.bfloat16).save_pretrained(checkpoint)
     del model
@@ -218,7 +223,9 @@ def report(name: str, found: list[Row], console: Console) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.h5")
     parser.add_argument("--wide", action="append", type=int, default=[], metavar="HIDDEN")
     parser.add_argument("--checkpoint", help="where the files' checkpoint is, if it was moved")
@@ -232,7 +239,9 @@ def main() -> None:
     for hidden in options.wide:
         with tempfile.TemporaryDirectory() as folder:
             file = make_wide(Path(folder), hidden)
-            wrong += report(f"one layer, hidden {hidden}", list(rows(file, Path(folder) / f"wide-{hidden}")), console)
+            wrong += report(
+                f"one layer, hidden {hidden}", list(rows(file, Path(folder) / f"wide-{hidden}")), console
+            )
     for sentence in wrong:
         console.print(sentence, style="red")
     sys.exit(1 if wrong else 0)

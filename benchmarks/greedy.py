@@ -80,7 +80,9 @@ def by_port(folder: Path, dtype: str, prompts: list[np.ndarray], count: int) -> 
 
 def logits_floor(folder: Path, dtype: str, ids: np.ndarray) -> float:
     """What rounding may do to a single logit after `ids` (1 T): the end-to-end limit times the row's rms."""
-    case: CaseInputs = assemble("prefix", "prompt", "", Rows(ids.tolist()), int(read_config(folder)["vocab_size"]))
+    case: CaseInputs = assemble(
+        "prefix", "prompt", "", Rows(ids.tolist()), int(read_config(folder)["vocab_size"])
+    )
     keep = parse(["components=lm_head", "tokens=-1"])
     with tempfile.TemporaryDirectory() as where:
         path = Path(where) / "prefix.h5"
@@ -100,7 +102,9 @@ class Silent:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -131,9 +135,7 @@ def main() -> None:
     sys.exit(0 if holds else 1)
 
 
-def near_tie(
-    console: Console, folder: Path, dtype: str, ids: np.ndarray, theirs: Written, step: int
-) -> bool:
+def near_tie(console: Console, folder: Path, dtype: str, ids: np.ndarray, theirs: Written, step: int) -> bool:
     """Say what happened at the step where the texts part; whether rounding explains it."""
     if step >= len(theirs.logits):
         console.print(f"the reference stopped at step {step}, and the port went on", style="red")

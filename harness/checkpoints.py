@@ -23,7 +23,9 @@ def resolve(checkpoint: str) -> Path:
             raise GoldensError(f"checkpoint {checkpoint} has no config.json: it is not a Hugging Face folder")
         return folder
     if folder.exists() or checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") != 1:
-        raise GoldensError(f"checkpoint {checkpoint} is neither a folder nor a hub id such as ORGANISATION/MODEL")
+        raise GoldensError(
+            f"checkpoint {checkpoint} is neither a folder nor a hub id such as ORGANISATION/MODEL"
+        )
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
@@ -43,7 +45,9 @@ def file_digests(folder: Path) -> dict[str, str]:
     """file name -> SHA-256, of the files that decide what a checkpoint computes."""
     files = sorted(path for pattern in _DECIDING_FILES for path in folder.glob(pattern))
     if not any(path.suffix == ".safetensors" for path in files):
-        raise GoldensError(f"checkpoint {folder} has no .safetensors file: convert it first, pickles are not read")
+        raise GoldensError(
+            f"checkpoint {folder} has no .safetensors file: convert it first, pickles are not read"
+        )
     return {path.name: _file_digest(path) for path in files}
 
 

@@ -13,9 +13,9 @@ GOLDEN = ROOT / "goldens" / "qwen2-tiny.h5"
 
 @pytest.fixture(scope="module")
 def replayed():
-    command = [sys.executable, "-m", "harness.cli", "replay", GOLDEN, "--port", "tests.ports:seed_rule", "--json"]
-    cases = ["--case", "chinese", "--case", "left-padded"]
-    process = subprocess.run([*map(str, command), *cases], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "harness.cli", "replay", str(GOLDEN), "--json"]
+    asked = ["--port", "tests.ports:seed_rule", "--case", "chinese", "--case", "left-padded"]
+    process = subprocess.run([*command, *asked], cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 1, process.stderr
     return json.loads(process.stdout)
 
@@ -48,6 +48,6 @@ def test_the_error_is_a_mistake_and_no_rounding(replayed):
     errors = [
         result["error"]["whole"] / result["limit"]["whole"]
         for result in replayed["results"]
-        if result["component"].endswith("q_proj") and result["mode"] == "isolated" and result["dtype"] == "float32"
+        if result["kind"] == "q_proj" and (result["mode"], result["dtype"]) == ("isolated", "float32")
     ]
     assert min(errors) > 1e4

@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from harness.compare.metrics import Places, views
 from harness.compare.tolerance import NOTHING, exceeds, limit, noise_floor
-from harness.model import Component, Floor, Golden, Mode, Verdict, Views
+from harness.model import Component, Golden, Mode, Verdict, Views
 from harness.report.result import Result, Worst
 
 Array = Any
@@ -49,7 +50,9 @@ def judge(
         rounding,
         allowed,
         _worst(error, ours, recorded),
-        f"{differing} of {int(valid.sum())} elements differ, and none may" if differing and allowed == NOTHING else "",
+        f"{differing} of {int(valid.sum())} elements differ, and none may"
+        if differing and allowed == NOTHING
+        else "",
     )
 
 
@@ -68,25 +71,26 @@ class _Result:
     """Fills in what every result of one golden in one mode says alike."""
 
     def __init__(self, component: Component, golden: Golden, mode: Mode) -> None:
-        self._common = {
-            "component": component.name,
-            "kind": component.kind,
-            "case": golden.case,
-            "dtype": golden.dtype,
-            "mode": mode,
-        }
+        self._bare = Result(
+            component=component.name,
+            kind=component.kind,
+            case=golden.case,
+            dtype=golden.dtype,
+            mode=mode,
+            verdict=Verdict.UNMEASURED,
+        )
 
     def unmeasured(self, reason: str) -> Result:
-        return Result(**self._common, verdict=Verdict.UNMEASURED, reason=reason)
+        return replace(self._bare, reason=reason)
 
     def failed(self, reason: str) -> Result:
-        return Result(**self._common, verdict=Verdict.FAIL, reason=reason)
+        return replace(self._bare, verdict=Verdict.FAIL, reason=reason)
 
     def judged(
         self, verdict: Verdict, error: Views, floor: Views, limit: Views, worst: Worst, reason: str
     ) -> Result:
-        return Result(
-            **self._common, verdict=verdict, error=error, floor=floor, limit=limit, worst=worst, reason=reason
+        return replace(
+            self._bare, verdict=verdict, error=error, floor=floor, limit=limit, worst=worst, reason=reason
         )
 
 

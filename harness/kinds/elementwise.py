@@ -27,6 +27,4 @@ def _rounded_once(e: Evaluation, output: Array, u: float) -> Array:
 
 SILU = Step("silu", {"x": "B T F"}, "B T F", _silu, _silu_variance)
 GATED = Step("gated", {"act": "B T F", "up": "B T F"}, "B T F", _gated, _rounded_once)
-RESIDUAL = Step(
-    "residual", {"residual": "B T C", "branch": "B T C"}, "B T C", _residual, _rounded_once
-)
+RESIDUAL = Step("residual", {"residual": "B T C", "branch": "B T C"}, "B T C", _residual, _rounded_once)

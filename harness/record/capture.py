@@ -17,7 +17,7 @@ from harness.errors import GoldensError
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
 from harness.model import Component
-from harness.record.discover import Decoder
+from harness.record.discover import Decoder, Module
 from harness.record.torch_arrays import TorchArrays
 
 Captured = dict[str, Tensor]
@@ -42,7 +42,7 @@ def capture(decoder: Decoder, components: list[Component], case: Captured) -> Ca
     return seen
 
 
-def _complete(model: nn.Module, components: list[Component], seen: Captured) -> None:
+def _complete(model: Module, components: list[Component], seen: Captured) -> None:
     """Hold every captured tensor against its own evaluation, and evaluate the few that nothing lets see.
 
     Expanded keys and values and the scores pass only inside the attention function; that the probabilities and the
@@ -89,7 +89,9 @@ def _watching(decoder: Decoder, seen: Captured) -> Iterator[None]:
                 (layer.self_attn.o_proj, f"{prefix}.self_attn.context"),
             ):
                 stack.enter_context(_hook(module.register_forward_pre_hook, _keep_input(seen, name)))
-            stack.enter_context(_hook(layer.register_forward_hook, _keep_output(seen, f"{prefix}.mlp_residual")))
+            stack.enter_context(
+                _hook(layer.register_forward_hook, _keep_output(seen, f"{prefix}.mlp_residual"))
+            )
         stack.enter_context(_eager_attention(decoder.layers[0].self_attn, attentions, seen))
         yield
 
@@ -121,7 +123,7 @@ def _keep_input(seen: Captured, name: str) -> Callable[..., None]:
 
 
 @contextmanager
-def _eager_attention(attention: nn.Module, names: dict[int, str], seen: Captured) -> Iterator[None]:
+def _eager_attention(attention: Module, names: dict[int, str], seen: Captured) -> Iterator[None]:
     """Stand in front of the modeling file's own eager attention function, and call it."""
     modeling: Any = sys.modules[type(attention).__module__]
     eager = getattr(modeling, "eager_attention_forward", None)
@@ -130,7 +132,9 @@ def _eager_attention(attention: nn.Module, names: dict[int, str], seen: Captured
             f"{type(attention).__name__} has no eager attention function to watch: its steps cannot be recorded"
         )
 
-    def watched(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def watched(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         output, probs = eager(module, query, key, value, *args, **kwargs)
         name = names[id(module)]
         seen[f"{name}.q_rope"], seen[f"{name}.k_rope"], seen[f"{name}.probs"] = query, key, probs

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from harness.errors import GoldensError
 from harness.kinds.table import STEPS
 from harness.model import Component
 
 PADDING = "case.attention_mask"
+Module = Any
+"""A torch module. torch types what a module has as tensor or module, so that no part of one could be used."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Decoder:
     model: the causal language model; base: the decoder inside it; prefix: the base's name in the model
     """
 
-    model: nn.Module
-    base: nn.Module
+    model: Module
+    base: Module
     prefix: str
-    layers: tuple[nn.Module, ...]
+    layers: tuple[Module, ...]
 
 
-def find_decoder(model: nn.Module) -> Decoder:
+def find_decoder(model: Module) -> Decoder:
     """Take a causal language model apart, or say which part of it is not known."""
     prefix = getattr(model, "base_model_prefix", "model")
     base = getattr(model, prefix, None)
@@ -46,7 +46,7 @@ def find_decoder(model: nn.Module) -> Decoder:
     return Decoder(model, base, prefix, tuple(base.layers))
 
 
-def discover(model: nn.Module) -> list[Component]:
+def discover(model: Module) -> list[Component]:
     """The components of `model` in forward order, composites after what they are made of."""
     decoder = find_decoder(model)
     names = _ParameterNames(model)
@@ -58,16 +58,20 @@ def discover(model: nn.Module) -> list[Component]:
 class _ParameterNames:
     """The reference's name of each parameter; tied ones have one name."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Module) -> None:
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
 
-    def of(self, module: nn.Module) -> dict[str, str]:
-        return {role: self._names[id(p)] for role, p in module.named_parameters(recurse=False) if p is not None}
+    def of(self, module: Module) -> dict[str, str]:
+        return {
+            role: self._names[id(p)] for role, p in module.named_parameters(recurse=False) if p is not None
+        }
 
 
 def _components(decoder: Decoder, names: _ParameterNames) -> Iterator[Component]:
     base = decoder.base
-    yield _component("embed_tokens", "embedding", {"token_ids": "case.token_ids"}, names.of(base.embed_tokens))
+    yield _component(
+        "embed_tokens", "embedding", {"token_ids": "case.token_ids"}, names.of(base.embed_tokens)
+    )
     rotary = _rotary_settings(base.rotary_emb)
     for part in ("cos", "sin"):
         yield _component(f"rotary_emb.{part}", part, {"positions": "case.positions"}, settings=rotary)
@@ -81,7 +85,7 @@ def _components(decoder: Decoder, names: _ParameterNames) -> Iterator[Component]
 
 
 def _layer(
-    prefix: str, layer: nn.Module, stream: str, head_dim: int, names: _ParameterNames
+    prefix: str, layer: Module, stream: str, head_dim: int, names: _ParameterNames
 ) -> Iterator[Component]:
     first, second = f"{prefix}.input_layernorm", f"{prefix}.post_attention_layernorm"
     yield _norm(first, _part(layer, prefix, "input_layernorm"), stream, names)
@@ -98,7 +102,7 @@ def _layer(
 
 
 def _attention(
-    name: str, attention: nn.Module, source: str, head_dim: int, names: _ParameterNames
+    name: str, attention: Module, source: str, head_dim: int, names: _ParameterNames
 ) -> Iterator[Component]:
     for part in ("q_proj", "k_proj", "v_proj"):
         yield _component(f"{name}.{part}", "linear", {"x": source}, names.of(_part(attention, name, part)))
@@ -139,7 +143,7 @@ def _attention(
     )
 
 
-def _mlp(name: str, mlp: nn.Module, source: str, names: _ParameterNames) -> Iterator[Component]:
+def _mlp(name: str, mlp: Module, source: str, names: _ParameterNames) -> Iterator[Component]:
     for part in ("gate_proj", "up_proj"):
         yield _component(f"{name}.{part}", "linear", {"x": source}, names.of(_part(mlp, name, part)))
     _part(mlp, name, "act_fn")
@@ -170,11 +174,13 @@ def _component(
 
 
 def _norm(
-    name: str, module: nn.Module, source: str, names: _ParameterNames, head_dim: int | None = None
+    name: str, module: Module, source: str, names: _ParameterNames, head_dim: int | None = None
 ) -> Component:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None:
-        raise GoldensError(f"{name} is a {type(module).__name__}, which is not a known norm: it has no epsilon")
+        raise GoldensError(
+            f"{name} is a {type(module).__name__}, which is not a known norm: it has no epsilon"
+        )
     step = "rms_norm" if head_dim is None else "head_norm"
     settings = {"eps": float(eps), "head_dim": head_dim}
     return _component(name, step, {"x": source}, names.of(module), settings)
@@ -182,19 +188,17 @@ def _norm(
 
 def _composite(name: str, inner: str) -> Component:
     kind = name.rpartition(".")[2]
-    return Component(
-        name=name, kind="layer" if kind.isdecimal() else kind, axes="B T C", composite_of=inner
-    )
+    return Component(name=name, kind="layer" if kind.isdecimal() else kind, axes="B T C", composite_of=inner)
 
 
-def _window(attention: nn.Module) -> int | None:
+def _window(attention: Module) -> int | None:
     """A layer's own sliding window, or the one that the configuration has for all."""
     if hasattr(attention, "sliding_window"):
         return attention.sliding_window
     return getattr(attention.config, "sliding_window", None)
 
 
-def _rotary_settings(rotary: nn.Module) -> dict[str, Any]:
+def _rotary_settings(rotary: Module) -> dict[str, Any]:
     parameters = getattr(rotary.config, "rope_parameters", None) or {}
     rope_type = parameters.get("rope_type", "default")
     if rope_type != "default":
@@ -205,7 +209,7 @@ def _rotary_settings(rotary: nn.Module) -> dict[str, Any]:
     return {"theta": float(theta), "head_dim": 2 * rotary.inv_freq.numel()}
 
 
-def _part(module: nn.Module, name: str, part: str) -> nn.Module:
+def _part(module: Module, name: str, part: str) -> Module:
     found = getattr(module, part, None)
     if found is None:
         raise GoldensError(f"{name} is a {type(module).__name__} without {part}: its steps are not known")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.compare.metrics import Places, views
 from harness.compare.tolerance import NOTHING, greatest
@@ -19,6 +19,7 @@ from harness.kinds.step import Evaluation, Step
 from harness.kinds.table import STEPS
 from harness.model import UNIT_ROUNDOFF, Component, Floor, Views
 from harness.record.capture import Captured
+from harness.record.discover import Module
 from harness.record.torch_arrays import TorchArrays
 
 DRAWS = 2
@@ -55,7 +56,7 @@ class Recorded:
 
 @torch.inference_mode()
 def floors(
-    model: nn.Module, components: list[Component], cases: list[Recorded]
+    model: Module, components: list[Component], cases: list[Recorded]
 ) -> Iterator[tuple[Component, list[Floors]]]:
     """Yield each component with its floors in every case, in forward order.
 

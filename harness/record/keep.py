@@ -33,7 +33,9 @@ class Keep:
             component
             for component in components
             if (wanted is None or _layer(component.name) in wanted | {-1})
-            and (self.components is None or any(fnmatchcase(component.name, glob) for glob in self.components))
+            and (
+                self.components is None or any(fnmatchcase(component.name, glob) for glob in self.components)
+            )
         ]
         if not kept:
             raise GoldensError(f"--keep leaves nothing of {len(components)} components: widen {self}")
@@ -53,7 +55,11 @@ class Keep:
     def __str__(self) -> str:
         return " ".join(
             f"{name}={value}"
-            for name, value in (("components", self.components), ("layers", self.layers), ("tokens", self.tokens))
+            for name, value in (
+                ("components", self.components),
+                ("layers", self.layers),
+                ("tokens", self.tokens),
+            )
             if value is not None
         )
 
@@ -97,12 +103,14 @@ def _ranges(text: str, name: str) -> Ranges:
             first = int(part[:1] + start)
             ranges.append((first, int(stop) if dash else first))
         except ValueError:
-            raise GoldensError(f"--keep {name}={text}: {part!r} is neither a number nor a range such as 3-5") from None
+            raise GoldensError(
+                f"--keep {name}={text}: {part!r} is neither a number nor a range such as 3-5"
+            ) from None
     return tuple(ranges)
 
 
 def _expand(ranges: Ranges, length: int, name: str) -> list[int]:
-    numbers = []
+    numbers: list[int] = []
     for start, stop in ranges:
         first, last = (number + length if number < 0 else number for number in (start, stop))
         if not 0 <= first <= last < length:

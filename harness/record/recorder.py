@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.compare.metrics import Places
+from harness.inputs import CaseInputs
 from harness.kinds.table import STEPS
 from harness.model import Case, Component, Contents, Golden
 from harness.record import reference
@@ -18,17 +19,6 @@ from harness.record.discover import Decoder, discover, find_decoder
 from harness.record.floors import Floors, Recorded, floors
 from harness.record.keep import Keep, select_rows
 from harness.store.writer import GoldenWriter
-
-
-class CaseInputs(Protocol):
-    """A case before it is recorded: arrays of int32, (B T) each; 1 in the mask is a real token."""
-
-    name: str
-    origin: str
-    detail: str
-    token_ids: np.ndarray
-    attention_mask: np.ndarray
-    positions: np.ndarray
 
 
 class Progress(Protocol):
@@ -65,7 +55,11 @@ def record(request: Request, output: Path, progress: Progress) -> None:
                 provenance = reference.provenance(request.checkpoint, request.folder, model)
             recordings = []
             for inputs, case in zip(request.cases, cases, strict=True):
-                recordings.append(_Recording(writer, dtype, case, inputs, _capture(decoder, components, inputs), request.keep))
+                recordings.append(
+                    _Recording(
+                        writer, dtype, case, inputs, _capture(decoder, components, inputs), request.keep
+                    )
+                )
                 progress.step(f"{dtype} {case.name}")
             for component, found in floors(model, components, [recording.told for recording in recordings]):
                 if component in kept:
@@ -106,7 +100,8 @@ def _write_case(writer: GoldenWriter, case: CaseInputs, keep: Keep) -> Case:
         "kept": np.array(keep.rows(length)),
     }
     rows = {
-        name: writer.tensor(f"cases/{case.name}/{name}", array.astype(np.int32)) for name, array in arrays.items()
+        name: writer.tensor(f"cases/{case.name}/{name}", array.astype(np.int32))
+        for name, array in arrays.items()
     }
     return Case(case.name, case.origin, case.detail, rows)
 
@@ -120,7 +115,9 @@ class _Recording:
         self._writer, self._dtype, self._case, self._seen = writer, dtype, case, seen
         self._kept = keep.rows(inputs.token_ids.shape[1])
         real = inputs.attention_mask != 0
-        self.told = Recorded(seen, case.name, dtype, self._select, Places(queries=real[:, self._kept], keys=real))
+        self.told = Recorded(
+            seen, case.name, dtype, self._select, Places(queries=real[:, self._kept], keys=real)
+        )
         # (source, whether every token position of it is there) -> row of the tensor table
         self._written: dict[tuple[str, bool], int] = {
             (f"case.{name}", True): row for name, row in case.inputs.items() if name != "kept"

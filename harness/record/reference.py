@@ -12,17 +12,17 @@ import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.checkpoints import file_digests
 from harness.errors import GoldensError
 from harness.model import Parameter
+from harness.record.discover import Module
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load(folder: Path, dtype: str) -> nn.Module:
+def load(folder: Path, dtype: str) -> Module:
     """The reference in `dtype`, in eager mode, every parameter from the checkpoint."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -35,7 +35,9 @@ def load(folder: Path, dtype: str) -> nn.Module:
             attn_implementation="eager",
             output_loading_info=True,
         )
-    except Exception as error:  # transformers and safetensors raise a dozen unrelated types for a bad checkpoint
+    except (
+        Exception
+    ) as error:  # transformers and safetensors raise a dozen unrelated types for a bad checkpoint
         reason = str(error).strip().splitlines()[0]
         raise GoldensError(f"transformers cannot load {folder}: {reason}") from error
     _refuse_incomplete(folder, info)
@@ -54,7 +56,9 @@ def _refuse_incomplete(folder: Path, info: dict[str, Any]) -> None:
     ):
         names = sorted(str(name) for name in info.get(key) or ())
         if names:
-            raise GoldensError(f"checkpoint {folder} {trouble} tensors {', '.join(names[:8])}: it is not whole")
+            raise GoldensError(
+                f"checkpoint {folder} {trouble} tensors {', '.join(names[:8])}: it is not whole"
+            )
 
 
 def fingerprints(folder: Path) -> list[Parameter]:
@@ -72,7 +76,7 @@ def _fingerprints(folder: Path) -> Iterator[Parameter]:
                 yield Parameter(name, dtype, tuple(tensor.shape), hashlib.sha256(data).hexdigest())
 
 
-def provenance(checkpoint: str, folder: Path, model: nn.Module) -> dict[str, Any]:
+def provenance(checkpoint: str, folder: Path, model: Module) -> dict[str, Any]:
     """What the goldens came from: versions, the kind of machine, and the checkpoint. Nothing of the environment."""
     libraries = ("torch", "transformers", "numpy", "h5py")
     return {
@@ -96,4 +100,6 @@ def embedding_rms(folder: Path) -> np.ndarray:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
                 if name.endswith("embed_tokens.weight"):
                     return file.get_tensor(name).float().pow(2).mean(-1).sqrt().numpy()
-    raise GoldensError(f"checkpoint {folder} has no tensor embed_tokens.weight, which probe = 'tiny-norm' needs")
+    raise GoldensError(
+        f"checkpoint {folder} has no tensor embed_tokens.weight, which probe = 'tiny-norm' needs"
+    )

@@ -65,7 +65,9 @@ class Session:
         if self._traced is None or self._traced[0] != run:
             self._traced = None  # two forward passes need not fit in memory
             inputs = self._file.case_inputs(golden.case)
-            traced = self._port(golden.dtype).trace({name: inputs[name] for name in _TRACE_INPUTS}, self._names)
+            traced = self._port(golden.dtype).trace(
+                {name: inputs[name] for name in _TRACE_INPUTS}, self._names
+            )
             self._traced = (run, dict(traced))
         component = self._file.component(golden.component)
         outputs = self._traced[1]
@@ -80,7 +82,9 @@ class Session:
         if golden.component not in outputs:
             return unmeasured(component, golden, mode, "the port does not offer this component")
         value = np.asarray(outputs[golden.component])
-        return judge(component, golden, mode, value, self._file.output(golden), places(self._file, golden.case))
+        return judge(
+            component, golden, mode, value, self._file.output(golden), places(self._file, golden.case)
+        )
 
     def _port(self, dtype: str) -> Port:
         if dtype not in self._ports:
