@@ -21,6 +21,10 @@ def resolve(checkpoint: str) -> Path:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise GoldensError(f"checkpoint {checkpoint} has no config.json: it is not a Hugging Face folder")
+        if not any(folder.glob("*.safetensors")):
+            raise GoldensError(
+                f"checkpoint {checkpoint} has no .safetensors file: convert it first, pickles are not read"
+            )
         return folder
     if folder.exists() or checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") != 1:
         raise GoldensError(
@@ -44,10 +48,6 @@ def resolve(checkpoint: str) -> Path:
 def file_digests(folder: Path) -> dict[str, str]:
     """file name -> SHA-256, of the files that decide what a checkpoint computes."""
     files = sorted(path for pattern in _DECIDING_FILES for path in folder.glob(pattern))
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise GoldensError(
-            f"checkpoint {folder} has no .safetensors file: convert it first, pickles are not read"
-        )
     return {path.name: _file_digest(path) for path in files}
 
 

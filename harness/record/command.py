@@ -49,8 +49,9 @@ def record(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     pending = plan.golden.with_name(plan.golden.name + ".new")
     old = GoldenFile.open(plan.golden) if plan.golden.exists() else None
+    request = _request(plan)
     with _progress(console) as progress:
-        write_goldens(_request(plan), pending, progress)
+        write_goldens(request, pending, progress)
     if old is None:
         os.replace(pending, plan.golden)
         console.print(f"{plan.golden}: {_size(GoldenFile.open(plan.golden))}")
@@ -167,5 +168,5 @@ def _progress(console: Console) -> Iterator[_Bar]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield _Bar(progress)

@@ -13,11 +13,14 @@ from harness.report.wording import amount, details, failure_line, finding, headl
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNMEASURED: "yellow"}
 _SHOWN = 12
+_COARSE = 0.3
+"""A limit, as a share of the whole tensor, beyond which a comparison sees only gross mistakes."""
 
 
 def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = False) -> None:
     """order: the golden file's components, in forward order. by_kind: a row for each kind of component."""
     console.print(summary_table(run.results, by_kind))
+    _show_coarse(run.results, console)
     if run.first_wrong is not None:
         console.print()
         _show_failures(run, order, console)
@@ -32,7 +35,7 @@ def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("dtype", "mode", *(["kind"] if by_kind else [])):
         table.add_column(heading, no_wrap=True)
-    for heading in (*Verdict, "worst error / limit"):
+    for heading in (*Verdict, "limit up to", "worst error / limit"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("at", overflow="fold")
     for key, members in _grouped(results, by_kind).items():
@@ -41,10 +44,30 @@ def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
         table.add_row(
             *key,
             *(Text(str(n), style=_COLOURS[v] if n else "dim") for v, n in zip(Verdict, counts, strict=True)),
+            "-" if worst is None else amount(_widest(members)),
             "-" if worst is None else amount(worst.over_limit),
             "" if worst is None else f"{worst.component} ({worst.case})",
         )
     return table
+
+
+def _widest(results: Iterable[Result]) -> float:
+    """The largest relative error of a whole tensor that would pass."""
+    return max((result.limit.whole for result in results if result.limit is not None), default=0.0)
+
+
+def _show_coarse(results: Iterable[Result], console: Console) -> None:
+    """Where rounding alone explains large errors, a pass says little; say so beside the verdict."""
+    for (dtype, mode), members in _grouped(results, by_kind=False).items():
+        widest = _widest(members)
+        if widest > _COARSE:
+            console.print(
+                Text(
+                    f"{dtype} {mode}: rounding explains errors of up to {widest:.0%} of a tensor, so most "
+                    "mistakes cannot show here; judge by float32 isolated",
+                    style="yellow",
+                )
+            )
 
 
 def _grouped(results: Iterable[Result], by_kind: bool) -> dict[tuple[str, ...], list[Result]]:

@@ -2,6 +2,7 @@
 
 import io
 
+import msgspec
 from rich.console import Console
 
 from harness.model import Mode, Verdict, Views
@@ -72,8 +73,8 @@ def test_one_row_a_dtype_and_mode_or_a_kind() -> None:
         result("embed_tokens", error=Views(1e-7, 0, 0)),
     ]
     rows = [line.split() for line in shown(*results).splitlines()]
-    assert ["float32", "isolated", "2", "0", "0", "0.5", "lm_head", "(hello)"] in rows
-    assert ["bfloat16", "isolated", "1", "0", "0", "0.25", "lm_head", "(hello)"] in rows
+    assert ["float32", "isolated", "2", "0", "0", "4e-07", "0.5", "lm_head", "(hello)"] in rows
+    assert ["bfloat16", "isolated", "1", "0", "0", "4e-07", "0.25", "lm_head", "(hello)"] in rows
     by_kind = [line.split() for line in shown(*results, by_kind=True).splitlines()]
     assert [
         "float32",
@@ -82,6 +83,7 @@ def test_one_row_a_dtype_and_mode_or_a_kind() -> None:
         "1",
         "0",
         "0",
+        "4e-07",
         "0.25",
         "embed_tokens",
         "(hello)",
@@ -91,3 +93,10 @@ def test_one_row_a_dtype_and_mode_or_a_kind() -> None:
 def test_many_failures_are_counted_not_listed() -> None:
     fails = [result("lm_head", Verdict.FAIL, case=f"c{i}") for i in range(40)]
     assert "and 27 more that fail: --json lists all" in shown(*fails)
+
+
+def test_where_rounding_explains_nearly_anything_a_pass_says_little() -> None:
+    wide = Views(0.9, 0.9, 0.9)
+    coarse = msgspec.structs.replace(result("lm_head", mode=Mode.END_TO_END, dtype="bfloat16"), limit=wide)
+    assert "bfloat16 end-to-end: rounding explains errors of up to 90% of a tensor" in shown(coarse)
+    assert "rounding explains" not in shown(result("lm_head"))

@@ -1,0 +1,81 @@
+"""A temporary project with a copy of a built-in checkpoint, and `goldens` run in it."""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+
+ROOT = Path(__file__).parents[2]
+SUITE = """
+checkpoint = "../checkpoint"
+dtypes = ["float32"]
+cases = ["tiny-norm"]
+
+[[randomized]]
+name = "random-1"
+seed = 3
+batch = 2
+length = [3, 5]
+padding = "left"
+"""
+
+
+@dataclass
+class Told:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def goldens(monkeypatch, capsys, tmp_path):
+    """Run `goldens` in a project with `checkpoint/`, `suites/small.toml` and the port of `qwen_flax`."""
+    shutil.copytree(ROOT / "goldens" / "checkpoints" / "qwen2-tiny", tmp_path / "checkpoint")
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "small.toml").write_text(SUITE)
+    (tmp_path / "pyproject.toml").write_text('[tool.goldens]\nport = "qwen_flax.port:make"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["goldens", *arguments])
+        try:
+            main()
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code
+        captured = capsys.readouterr()
+        return Told(status or 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def change_config(tmp_path):
+    """Change settings in `checkpoint/config.json`; None takes a setting away."""
+
+    def change(**settings):
+        path = tmp_path / "checkpoint" / "config.json"
+        config = json.loads(path.read_text()) | settings
+        path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+
+    return change
+
+
+@pytest.fixture
+def change_tensors(tmp_path):
+    """Edit the checkpoint's tensors in place, given as a dictionary."""
+    from safetensors.numpy import load_file, save_file
+
+    def change(edit):
+        path = tmp_path / "checkpoint" / "model.safetensors"
+        tensors = load_file(path)
+        edit(tensors)
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return change

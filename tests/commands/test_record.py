@@ -1,0 +1,135 @@
+"""`goldens record`: what it writes, what it never replaces, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from harness.store.reader import GoldenFile  # noqa: E402
+
+RECORD = ("record", "suites/small.toml")
+GOLDEN = Path("small.h5")
+
+
+def recorded(goldens, *more):
+    told = goldens(*RECORD, *more)
+    assert told.status == 0, told.err
+    return GOLDEN.read_bytes()
+
+
+def test_a_suite_makes_a_golden_file_that_replays(goldens):
+    told = goldens(*RECORD)
+    assert told.status == 0
+    assert told.out == ""
+    assert "148 goldens of 74 components in 2 cases, float32" in told.err
+    replayed = goldens("replay", "small.h5", "--json")
+    assert replayed.status == 0, replayed.err
+    assert json.loads(replayed.out)["counts"] == {"pass": 278, "fail": 0, "unmeasured": 0}
+
+
+def test_recording_again_changes_nothing_and_says_so(goldens):
+    before = recorded(goldens)
+    told = goldens(*RECORD)
+    assert told.status == 0
+    assert "recorded again, bit by bit the same; left as it is" in told.err
+    assert GOLDEN.read_bytes() == before
+    assert not list(Path().glob("*.new"))
+
+
+def test_a_recording_that_differs_never_replaces_the_file(goldens, change_tensors):
+    before = recorded(goldens)
+
+    def scale(tensors):
+        tensors["model.layers.1.mlp.up_proj.weight"] *= 2
+
+    change_tensors(scale)
+    told = goldens(*RECORD)
+    assert told.status == 1
+    assert "differs; left as it is" in told.err
+    assert "parameter changed: model.layers.1.mlp.up_proj.weight" in told.err
+    assert GOLDEN.read_bytes() == before
+    assert GoldenFile.open("small.h5.new").digest != GoldenFile.open("small.h5").digest
+
+
+def test_other_cases_are_a_difference(goldens):
+    before = recorded(goldens)
+    told = goldens(*RECORD, "--case", "random-1")
+    assert told.status == 1
+    assert "case gone: tiny-norm" in told.err
+    assert GOLDEN.read_bytes() == before
+
+
+def test_the_checkpoint_is_named_as_seen_from_the_golden_file(goldens):
+    recorded(goldens)
+    assert GoldenFile.open(GOLDEN).contents.provenance["checkpoint"] == "checkpoint"
+
+
+def test_output_checkpoint_dtype_case_and_keep(goldens, tmp_path):
+    told = goldens(
+        *("record", "--checkpoint", str(tmp_path / "checkpoint"), "-o", "other.h5", "--dtype", "bfloat16"),
+        *("--dtype", "float32", "--case", "random-1", "--keep", "layers=1", "--keep", "components=*.q_proj"),
+    )
+    assert told.status == 0, told.err
+    file = GoldenFile.open("other.h5")
+    assert file.dtypes == ["bfloat16", "float32"]
+    assert [case.name for case in file.contents.cases] == ["random-1"]
+    assert [component.name for component in file.contents.components] == ["layers.1.self_attn.q_proj"]
+
+
+def test_provenance_says_what_was_run_and_nothing_of_the_environment(goldens, monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "hush")
+    content = recorded(goldens)
+    provenance = GoldenFile.open(GOLDEN).contents.provenance
+    assert provenance["attention"] == "eager"
+    assert provenance["architecture"] == "Qwen2ForCausalLM"
+    assert {"torch", "transformers", "numpy", "h5py", "python"} <= set(provenance["versions"])
+    assert set(provenance["checkpoint_files"]) == {"config.json", "model.safetensors"}
+    assert b"hush" not in content
+
+
+def refused(told):
+    assert told.status == 2
+    assert told.out == ""
+    assert told.err.count("\n") == 1, told.err
+    assert not list(Path().glob("*.h5*"))
+    return told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["suites/none.toml"], "suites/none.toml: No such file or directory"),
+        (["--checkpoint", "./nowhere"], "checkpoint ./nowhere is neither a folder nor a hub id"),
+        (["--checkpoint", "suites"], "checkpoint suites has no config.json"),
+        (["suites/small.toml", "--dtype", "int8"], "dtype 'int8' cannot be recorded: choose from float32"),
+        (["suites/small.toml", "--case", "random"], "has no case 'random'; nearest: random-1"),
+        (["suites/small.toml", "--keep", "layers=9"], "there are layers 0 to 2"),
+        (["suites/small.toml", "--keep", "q_proj"], "--keep 'q_proj' is not understood"),
+        (["suites/small.toml", "-o", "no/such/folder/x.h5"], "choose a folder that exists"),
+    ],
+)
+def test_what_cannot_be_recorded_gets_one_sentence(goldens, arguments, sentence):
+    assert sentence in refused(goldens("record", *arguments))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"model_type": "made-up"}, "made-up"),
+        ({"hidden_act": "gelu"}, "layers.0.mlp.act of Qwen2ForCausalLM is not the step 'silu'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e6}}, "rope_type 'yarn'"),
+        ({"num_hidden_layers": 4}, "lacks tensors model.layers.3."),
+        ({"num_hidden_layers": 2}, "has the surplus tensors model.layers.2."),
+        ({"vocab_size": None}, "has no vocab_size"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_recorded_gets_one_sentence(goldens, change_config, settings, sentence):
+    change_config(**settings)
+    assert sentence in refused(goldens(*RECORD))
+
+
+def test_pickles_are_not_read(goldens, tmp_path):
+    (tmp_path / "checkpoint" / "model.safetensors").rename(tmp_path / "checkpoint" / "pytorch_model.bin")
+    assert "pickles are not read" in refused(goldens(*RECORD))
