@@ -179,7 +179,7 @@ class Attention(Part):
         if self.window is not None:
             seen &= key_index > query_index[:, None] - self.window
         seen = seen[None, None] & (attention_mask != 0)[:, None, None]
-        lowest = jnp.finfo(scores.dtype).min  # type: ignore[no-untyped-call]
+        lowest = jnp.finfo(scores.dtype).min
         masked = jnp.where(seen, scores, lowest)
         return jax.nn.softmax(masked.astype(jnp.float32), axis=-1).astype(scores.dtype)
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from harness.store.reader import GoldenFile  # noqa: E402
+from harness.store.reader import GoldenFile
 
 RECORD = ("record", "suites/small.toml")
 GOLDEN = Path("small.h5")

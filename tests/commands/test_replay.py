@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from qwen_flax.port import make
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = str(ROOT / "goldens" / "qwen2-tiny.h5")
 REPLAY = ("replay", GOLDEN, "--checkpoint", "checkpoint", "--case", "tiny-norm", "--dtype", "float32")
@@ -65,8 +67,6 @@ def test_other_weights_than_the_recorded_are_refused(goldens, change_tensors):
 def test_a_missing_or_surplus_tensor_is_named_by_the_port(goldens, change_tensors, change, sentence):
     change_tensors(change)
     with pytest.raises(ValueError, match=sentence):
-        from qwen_flax.port import make
-
         make("checkpoint", dtype="float32")
 
 
@@ -81,6 +81,4 @@ def test_a_missing_or_surplus_tensor_is_named_by_the_port(goldens, change_tensor
 def test_an_unsupported_setting_is_named_by_the_port(goldens, change_config, settings, sentence):
     change_config(**settings)
     with pytest.raises(ValueError, match=sentence):
-        from qwen_flax.port import make
-
         make("checkpoint", dtype="float32")
