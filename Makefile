@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make.
 
 .DEFAULT_GOAL := help
-.PHONY: help goldens checkpoints test test-replay-only lint format real nightly constraints clean
+.PHONY: help goldens checkpoints test test-replay-only lint format real floors nightly constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,13 +34,18 @@ format: .venv/installed ## Format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-real: .venv/installed ## Record and replay a real checkpoint: make real MODEL=DIR_OR_HUB_ID
+real: .venv/installed ## Record and replay a real checkpoint, and let it write: make real MODEL=DIR_OR_HUB_ID
 	@test -n "$(MODEL)" || { echo "say which checkpoint: make real MODEL=DIR_OR_HUB_ID" >&2; exit 2; }
 	@mkdir -p real
 	$(BIN)/goldens record --checkpoint "$(MODEL)" -o real/real.h5 --dtype float32 --dtype bfloat16
-	$(BIN)/goldens replay real/real.h5 --checkpoint "$(MODEL)"
+	$(BIN)/goldens replay real/real.h5 --checkpoint "$(MODEL)" --by-kind
+	$(BIN)/python benchmarks/greedy.py "$(MODEL)"
 
-nightly: real ## What takes long: a real checkpoint, and the slow tests: make nightly MODEL=DIR_OR_HUB_ID
+floors: .venv/installed ## Errors of reference and port beside floors and tolerances, built-in and wide layers
+	$(BIN)/python benchmarks/floors.py goldens/*.h5 --wide 896 --wide 3584
+
+nightly: real floors ## What takes long: a real checkpoint, and the slow tests: make nightly MODEL=DIR_OR_HUB_ID
+	$(BIN)/python benchmarks/floors.py real/real.h5 --checkpoint "$(MODEL)"
 	MODEL="$(MODEL)" $(BIN)/python -m pytest -q -m slow
 
 constraints: .venv/installed ## Pin what is installed now in constraints.txt

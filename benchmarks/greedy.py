@@ -31,8 +31,8 @@ from qwen_flax.generate import generate
 
 PROMPTS = (
     "Write a Python function that returns the n-th Fibonacci number.",
-    "用一句话解释什么是递归。",
-    "Why is the sky blue? Answer in two sentences.",
+    "请详细解释什么是递归，并举三个例子。",
+    "Tell me a long story about a lighthouse keeper and her cat.",
 )
 
 

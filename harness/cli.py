@@ -108,8 +108,6 @@ def replay(
     by_kind: Annotated[bool, typer.Option("--by-kind", help="A row for each kind of component.")] = False,
 ) -> None:
     """Run the port against golden files, and say which component is wrong first."""
-    from rich.console import Console
-
     from harness.replay import command
     from harness.report.result import parse_listed
     from harness.report.terminal import show_run
@@ -126,8 +124,8 @@ def replay(
         dtypes=tuple(dtype or ()),
         listed=parse_listed(unmeasured or ()),
     )
-    errors = Console(stderr=True)
-    told = errors if json else _stdout()
+    errors = _console(stderr=True)
+    told = errors if json else _console()
     holds = True
     for golden_file in [_open(path) for path in files]:
         run = command.replay(golden_file, question, errors)
@@ -152,7 +150,7 @@ def show(
     if json:
         _write(msgspec.json.encode(summary))
     else:
-        show_contents(summary, _stdout())
+        show_contents(summary, _console())
 
 
 @app.command()
@@ -176,12 +174,13 @@ def _open(path: Path) -> "GoldenFile":
     return GoldenFile.open(path)
 
 
-def _stdout() -> "Console":
+def _console(stderr: bool = False) -> "Console":
     """As wide as the terminal; where there is none, wide enough that no row is broken."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
+    console = Console(stderr=stderr)
+    wide_enough = console.is_terminal or "COLUMNS" in os.environ
+    return console if wide_enough else Console(stderr=stderr, width=200)
 
 
 def _write(json: bytes) -> None:

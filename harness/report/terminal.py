@@ -37,7 +37,7 @@ def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in (*Verdict, "limit up to", "worst error / limit"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("at", overflow="fold")
+    table.add_column("at", no_wrap=True)
     for key, members in _grouped(results, by_kind).items():
         counts = [sum(result.verdict is verdict for result in members) for verdict in Verdict]
         worst = max((r for r in members if r.error is not None), key=lambda r: r.over_limit, default=None)
