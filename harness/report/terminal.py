@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.model import Mode, Verdict
-from harness.report.result import Result, Run
+from harness.report.result import Result, Run, first_wrong
 from harness.report.wording import amount, details, failure_line, finding, headline
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNMEASURED: "yellow"}
@@ -85,11 +85,28 @@ def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
     console.print(Text(failure_line(wrong), style="bold red"))
     for line in [headline(wrong, run.results, order), *details(wrong), *_explanations(run)]:
         console.print(Text(f"  {line}"))
-    others = [result for result in run.results if result.verdict is Verdict.FAIL and result is not wrong]
+    others = [
+        result
+        for result in run.results
+        if result.verdict is Verdict.FAIL and result is not wrong and result.mode is wrong.mode
+    ]
     for result in others[:_SHOWN]:
         console.print(Text(failure_line(result), style="red"))
     if len(others) > _SHOWN:
         console.print(Text(f"and {len(others) - _SHOWN} more that fail: --json lists all", style="red"))
+    if wrong.mode is Mode.ISOLATED:
+        _show_consequences(run, order, console)
+
+
+def _show_consequences(run: Run, order: Sequence[str], console: Console) -> None:
+    """What fails end to end once a component is wrong by itself: a number, and where it begins."""
+    whole = [result for result in run.results if result.mode is Mode.END_TO_END]
+    first = first_wrong(whole, order)
+    if first is not None:
+        failed = sum(result.verdict is Verdict.FAIL for result in whole)
+        console.print(
+            Text(f"end to end {failed} of {len(whole)} fail, the first at {first.component}", style="red")
+        )
 
 
 def _explanations(run: Run) -> list[str]:

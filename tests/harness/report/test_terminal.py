@@ -100,3 +100,13 @@ def test_where_rounding_explains_nearly_anything_a_pass_says_little() -> None:
     coarse = msgspec.structs.replace(result("lm_head", mode=Mode.END_TO_END, dtype="bfloat16"), limit=wide)
     assert "bfloat16 end-to-end: rounding explains errors of up to 90% of a tensor" in shown(coarse)
     assert "rounding explains" not in shown(result("lm_head"))
+
+
+def test_what_follows_from_a_wrong_component_is_a_number() -> None:
+    text = shown(
+        result("layers.0.q_proj", Verdict.FAIL),
+        *(result(name, Verdict.FAIL, mode=Mode.END_TO_END) for name in ("layers.0.q_proj", "lm_head")),
+        result("embed_tokens", mode=Mode.END_TO_END),
+    )
+    assert "end to end 2 of 3 fail, the first at layers.0.q_proj" in text
+    assert "lm_head   hello" not in text
