@@ -16,15 +16,15 @@ def scaled(views: Views, factor: float) -> Views:
 
 
 def noise_floor(floor: Floor, dtype: str, exact: bool) -> Views:
-    """The greatest of measured, modelled and half a unit roundoff, view by view.
+    """The greatest of measured, modelled and a quarter of a unit roundoff, view by view.
 
     Nothing at all for an exact component: unless, end to end, what it takes in was rounded before.
     """
     explained = greatest(floor.measured, floor.modelled)
     if exact and explained == NOTHING:
         return NOTHING
-    half = UNIT_ROUNDOFF[dtype] / 2
-    return greatest(explained, Views(half, half, half))
+    least = UNIT_ROUNDOFF[dtype] / 4
+    return greatest(explained, Views(least, least, least))
 
 
 def limit(floor: Floor, dtype: str, mode: Mode, exact: bool) -> Views:

@@ -5,7 +5,15 @@ Vaswani et al. 2017, with the key-value heads shared among groups of query heads
 
 import math
 
-from harness.kinds.step import U32, Array, Evaluation, Step, rounding, summation
+from harness.kinds.step import (
+    U32,
+    Array,
+    Evaluation,
+    Step,
+    rounding,
+    rounding_up_to_one,
+    summation,
+)
 
 
 def _keys(e: Evaluation) -> Array:
@@ -31,10 +39,10 @@ def _scores_variance(e: Evaluation, output: Array, u: float) -> Array:
     """
     q, k = e.inputs["q"] * e.settings["scaling"], e.inputs["k"]
     squares = e.xp.matmul(q * q, e.xp.swap(k * k, 2, 3))
-    summed = summation(k.shape[-1], output, squares) + rounding(u, output)
+    summed = summation(k.shape[-1], output, squares) + rounding(e.xp, u, output)
     if math.frexp(e.settings["scaling"])[0] == 0.5:
         return summed
-    return summed + rounding(u, output) + squares * (u * u / 3)
+    return summed + rounding(e.xp, u, output) + squares * (u * u / 3)
 
 
 def _visible(e: Evaluation) -> Array:
@@ -57,15 +65,27 @@ def _probs(e: Evaluation) -> Array:
 
 
 def _probs_variance(e: Evaluation, output: Array, u: float) -> Array:
-    """An exponent s - max carries its own rounding into the result; the sum of exponentials has its order."""
+    """What exponentials, their sum, the quotient and the last rounding do to a probability p.
+
+    An exponential is off by its argument's rounding and its own, relatively; a probability moves with its own
+    exponential, as far as it is not all of the sum, and against all others. Adding n terms rounds n - 1 times, and
+    terms below the roundoff of the sum not at all.
+    """
     visible = _visible(e)
     scores = e.xp.where(visible, e.inputs["scores"], e.xp.lowest())
     distance = e.xp.where(visible, e.xp.greatest(scores) - scores, 0.0)
-    keys = e.xp.total(e.xp.where(visible, output * 0 + 1, 0.0))
-    concentration = e.xp.total(output**2)
-    # exp and the quotient: 2 units; the sum: as any sum, of positive terms with P = 1
-    relative = distance**2 / 3 + 2 + keys * (1 / 9 + concentration / 18)
-    return output**2 * (relative * U32**2) + rounding(u, output)
+    exponential = (distance**2 / 3 + 1) * U32**2
+    shares = output**2 * exponential
+    moved = (1 - output) ** 2 * exponential + e.xp.total(shares) - shares
+    additions = _terms(e, output) - 1
+    summed = additions * (1 / 9 + e.xp.total(output**2) / 18) * U32**2
+    rounded = rounding_up_to_one(e.xp, U32, output) + rounding_up_to_one(e.xp, u, output)
+    return output**2 * (moved + summed) + rounded
+
+
+def _terms(e: Evaluation, probs: Array) -> Array:
+    """How many keys of each query have a probability that a float32 sum notices."""
+    return e.xp.total(e.xp.where(probs > U32, probs * 0 + 1, 0.0))
 
 
 def _merged(e: Evaluation, heads: Array) -> Array:
@@ -79,11 +99,10 @@ def _context(e: Evaluation) -> Array:
 
 
 def _context_variance(e: Evaluation, output: Array, u: float) -> Array:
-    """A sum over the keys that a query sees; the others are zeros, which round nothing."""
+    """A sum over the keys whose probability counts."""
     probs, v = e.inputs["probs"], e.inputs["v"]
-    terms = e.xp.total(e.xp.where(probs != 0, probs * 0 + 1, 0.0))
-    summed = summation(terms, e.xp.matmul(probs, v), e.xp.matmul(probs * probs, v * v))
-    return _merged(e, summed) + rounding(u, output)
+    summed = summation(_terms(e, probs), e.xp.matmul(probs, v), e.xp.matmul(probs * probs, v * v))
+    return _merged(e, summed) + rounding(e.xp, u, output)
 
 
 KEYS = Step("expand_keys", {"x": "B K T D"}, "B H T D", _keys)

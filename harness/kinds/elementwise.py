@@ -10,7 +10,7 @@ def _silu(e: Evaluation) -> Array:
 
 def _silu_variance(e: Evaluation, output: Array, u: float) -> Array:
     """exp and sum in float32; the sigmoid, and then the product, may be rounded to the model's dtype."""
-    return rounding(U32, output, output) + rounding(u, output, output)
+    return rounding(e.xp, U32, output, output) + rounding(e.xp, u, output, output)
 
 
 def _gated(e: Evaluation) -> Array:
@@ -22,7 +22,7 @@ def _residual(e: Evaluation) -> Array:
 
 
 def _rounded_once(e: Evaluation, output: Array, u: float) -> Array:
-    return rounding(u, output)
+    return rounding(e.xp, u, output)
 
 
 SILU = Step("silu", {"x": "B T F"}, "B T F", _silu, _silu_variance)

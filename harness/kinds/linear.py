@@ -13,7 +13,7 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     squares = e.xp.linear_squares(x, weight, bias)
     product = output if bias is None else output - bias
     terms = weight.shape[1] + (bias is not None)
-    return summation(terms, product, squares) + rounding(u, product, output)
+    return summation(terms, product, squares) + rounding(e.xp, u, product, output)
 
 
 LINEAR = Step("linear", {"x": "B T I"}, "B T O", evaluate, variance)

@@ -54,6 +54,10 @@ class NumpyArrays:
         """The maximum over the last axis, which stays with length 1."""
         return np.max(x, axis=-1, keepdims=True)
 
+    def binade(self, x: Array) -> Array:
+        """The power of two at or below |x|; 0 for 0."""
+        return np.ldexp(1.0, np.frexp(x)[1] - 1) * (x != 0)
+
     def rsqrt(self, x: Array) -> Array:
         return 1 / np.sqrt(x)
 

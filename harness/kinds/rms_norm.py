@@ -26,7 +26,7 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     # A row of zeros has no relative error; eps keeps its norm finite.
     spread = e.xp.total(squares**2) / e.xp.where(power > 0, power**2, 1.0)
     relative = squares.shape[-1] * (1 / 9 + spread / 18) / 4 + 1
-    return output**2 * (relative * U32**2) + rounding(u, output, output)
+    return output**2 * (relative * U32**2) + rounding(e.xp, u, output, output)
 
 
 RMS_NORM = Step("rms_norm", {"x": "B T C"}, "B T C", evaluate, variance)

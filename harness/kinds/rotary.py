@@ -5,7 +5,7 @@ Su et al. 2021, "RoFormer", in the half-split layout: channel i turns together w
 
 import math
 
-from harness.kinds.step import U32, Array, Evaluation, Step, rounding
+from harness.kinds.step import U32, Array, Evaluation, Step, rounding, rounding_up_to_one
 
 
 def _angles(e: Evaluation) -> Array:
@@ -27,18 +27,19 @@ def _angle_variance(e: Evaluation) -> Array:
     """The variance of an angle computed in float32.
 
     A frequency theta ** -x, taken as exp(-x ln theta), carries the rounding of x ln(theta), and those of power and
-    quotient; the product with the position one more. At position 30,000 this is what limits cos and sin, not their
-    own rounding.
+    quotient; the product with the position one more: each with half of its largest variance, as it is on average
+    over many channels. At position 30,000 this is what limits cos and sin, not their own rounding.
     """
     size = e.settings["head_dim"]
     exponents = e.xp.wide(e.xp.indices(size // 2)) * (2 / size)
     exponents = e.xp.concat((exponents, exponents), -1)
-    relative = ((exponents * math.log(e.settings["theta"])) ** 2 + 4) * (U32**2 / 3)
+    relative = ((exponents * math.log(e.settings["theta"])) ** 2 + 3) * (U32**2 / 6)
     return _angles(e) ** 2 * relative
 
 
 def _cos_variance(e: Evaluation, output: Array, u: float) -> Array:
-    return _angle_variance(e) * (1 - output**2) + rounding(U32, output) + rounding(u, output)
+    own = rounding_up_to_one(e.xp, U32, output) + rounding_up_to_one(e.xp, u, output)
+    return _angle_variance(e) * (1 - output**2) + own
 
 
 def _sin_variance(e: Evaluation, output: Array, u: float) -> Array:
@@ -60,7 +61,7 @@ def _rope(e: Evaluation) -> Array:
 
 
 def _rope_variance(e: Evaluation, output: Array, u: float) -> Array:
-    return rounding(u, *_halves_turned(e), output)
+    return rounding(e.xp, u, *_halves_turned(e), output)
 
 
 COS = Step("cos", {"positions": "B T"}, "B T D", _cos, _cos_variance)

@@ -4,7 +4,8 @@ A step is written once, over the operations of `NumpyArrays` or `TorchArrays`. R
 bit-equal to the reference in eager mode; run in float64 it is what the reference rounds.
 
 A rounding model gives, element by element, the variance that rounding can cause in *any* honest order of
-evaluation. A rounding to a dtype of unit roundoff u has an error spread over +-u|x|, so a variance of u^2 x^2 / 3.
+evaluation. A rounding to a dtype of unit roundoff u has an error spread evenly over +-u 2^e where 2^e <= |x| < 2^(e+1),
+so a variance of u^2 4^e / 3.
 Summing K terms p in a random order in float32 has the variance u32^2 K (P^2 / 9 + S^2 / 18), with P = sum p and
 S^2 = sum p^2: the expected square of the partial sums of a random permutation (docs/numerics.md).
 """
@@ -60,12 +61,21 @@ class Step:
         return self.variance is None
 
 
-def rounding(u: float, *values: Array) -> Array:
+def rounding(xp: Any, u: float, *values: Array) -> Array:
     """The variance of rounding each of `values` once to unit roundoff u."""
-    total = values[0] * values[0]
+    total = xp.binade(values[0]) ** 2
     for value in values[1:]:
-        total = total + value * value
+        total = total + xp.binade(value) ** 2
     return total * (u * u / 3)
+
+
+def rounding_up_to_one(xp: Any, u: float, value: Array) -> Array:
+    """As `rounding`, of a value between -1 and 1: since 1 is a number of every dtype, none is moved past it.
+
+    Cosines of small angles and the one probability of a sharp row are nearly 1, and nearly exact.
+    """
+    spread, gap = rounding(xp, u, value), (1 - abs(value)) ** 2
+    return xp.where(gap < spread, gap, spread)
 
 
 def summation(terms: Any, total: Array, squares: Array) -> Array:

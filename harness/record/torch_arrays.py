@@ -43,6 +43,10 @@ class TorchArrays:
     def total(self, x: Tensor) -> Tensor:
         return x.sum(-1, keepdim=True)
 
+    def binade(self, x: Tensor) -> Tensor:
+        mantissa, _ = torch.frexp(x)  # of 0.5 and above, below 1, with the sign of x
+        return torch.where(x == 0, x, x / (2 * mantissa))
+
     def greatest(self, x: Tensor) -> Tensor:
         return x.amax(-1, keepdim=True)
 

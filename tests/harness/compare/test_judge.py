@@ -48,8 +48,8 @@ def test_four_floors_pass_and_no_more(recorded, times, expected):
     )
 
 
-def test_half_a_unit_roundoff_is_always_allowed_for(recorded):
-    assert verdict(recorded, recorded, ZERO).floor == Views(2**-25, 2**-25, 2**-25)
+def test_a_quarter_of_a_unit_roundoff_is_always_allowed_for(recorded):
+    assert verdict(recorded, recorded, ZERO).floor == Views(2**-26, 2**-26, 2**-26)
 
 
 def test_exact_components_pass_bit_by_bit_only(recorded):
