@@ -31,7 +31,7 @@ from safetensors import safe_open
 
 from harness.checkpoints import read_config, resolve
 from harness.compare.files import places
-from harness.compare.metrics import views
+from harness.compare.metrics import counts, views
 from harness.compare.tolerance import limit, noise_floor
 from harness.inputs import Rows, assemble, draw_rows
 from harness.kinds.step import Evaluation
@@ -102,7 +102,8 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
         same = exact[:, : other.shape[1], ..., : other.shape[-1]]
         third = relative(other - same, same)
     floor = noise_floor(golden.isolated, golden.dtype, component.exact)
-    allowed = limit(golden.isolated, golden.dtype, Mode.ISOLATED, component.exact)
+    sizes = counts(exact.shape, component.axes, where)
+    allowed = limit(golden.isolated, golden.dtype, Mode.ISOLATED, component.exact, sizes)
     # The reference's own error is part of its floor; against the model alone it is a check of the model.
     modelled = noise_floor(
         type(golden.isolated)(golden.isolated.modelled, golden.isolated.modelled), golden.dtype, False
@@ -218,7 +219,13 @@ def make_wide(folder: Path, hidden: int) -> GoldenFile:
     case = assemble("random", "randomized", "seed 1", ids, 512)
     path = folder / f"wide-{hidden}.h5"
     request = Request(
-        str(checkpoint), checkpoint, read_config(checkpoint), (case,), ("float32", "bfloat16"), parse([])
+        str(checkpoint),
+        "folder",
+        checkpoint,
+        read_config(checkpoint),
+        (case,),
+        ("float32", "bfloat16"),
+        parse([]),
     )
     record(request, path, Silent())
     return GoldenFile.open(path)

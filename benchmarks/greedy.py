@@ -18,7 +18,7 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from harness.checkpoints import read_config, resolve
-from harness.compare.tolerance import MULTIPLE, noise_floor
+from harness.compare.tolerance import multiple, noise_floor
 from harness.inputs import CaseInputs, Rows, assemble
 from harness.model import Mode
 from harness.record import reference
@@ -86,11 +86,15 @@ def logits_floor(folder: Path, dtype: str, ids: np.ndarray) -> float:
     keep = parse(["components=lm_head", "tokens=-1"])
     with tempfile.TemporaryDirectory() as where:
         path = Path(where) / "prefix.h5"
-        record(Request(str(folder), folder, read_config(folder), (case,), (dtype,), keep), path, Silent())
+        record(
+            Request(str(folder), "folder", folder, read_config(folder), (case,), (dtype,), keep),
+            path,
+            Silent(),
+        )
         file = GoldenFile.open(path)
         (golden,) = file.contents.goldens
         rms = float(np.sqrt(np.mean(np.square(file.output(golden).astype(np.float64)))))
-        return MULTIPLE[Mode.END_TO_END] * noise_floor(golden.end_to_end, dtype, False).row * rms
+        return multiple(Mode.END_TO_END, 1) * noise_floor(golden.end_to_end, dtype, False).row * rms
 
 
 class Silent:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import GoldensError
+from harness.errors import GoldensError, first_line
 
 _DECIDING_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _NAMES_ONLY = frozenset({"transformers_version", "_name_or_path", "_model_name_or_path"})
@@ -39,7 +39,7 @@ def resolve(checkpoint: str) -> Path:
     try:
         return Path(snapshot_download(checkpoint, allow_patterns=_HUB_FILES))
     except Exception as error:  # what the hub raises and what a refused connection raises share no base class
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise GoldensError(
             f"checkpoint {checkpoint} is not a folder here, and the hub did not give it: {reason}"
         ) from error
@@ -68,15 +68,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def meaningful(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the settings that only say who wrote it."""
+    return {name: value for name, value in config.items() if name not in _NAMES_ONLY}
+
+
 def refuse_other(folder: Path, recorded_files: Mapping[str, str], recorded_config: Mapping[str, Any]) -> None:
     """Raise GoldensError unless `folder` computes what the recorded checkpoint computes.
 
     Weights are compared by their files' SHA-256, the configuration setting by setting.
     """
-    config = read_config(folder)
+    config, recorded_config = meaningful(read_config(folder)), meaningful(recorded_config)
     changed = sorted(
         name
-        for name in (config.keys() | recorded_config.keys()) - _NAMES_ONLY
+        for name in config.keys() | recorded_config.keys()
         if config.get(name, _ABSENT) != recorded_config.get(name, _ABSENT)
     )
     if changed:

@@ -16,3 +16,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`; nearest: a, b` for the known names most like `name`, or nothing when none is near."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(close)}" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's exception says, in one line; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

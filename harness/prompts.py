@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from harness import toml
-from harness.errors import GoldensError
+from harness.errors import GoldensError, first_line
 from harness.inputs import CaseInputs, Rows, assemble
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _render(prompt: Prompt, tokenizer: Any) -> str:
     try:
         return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # a template can raise anything, its own refusals included
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise GoldensError(f"case {prompt.name}: the chat template cannot be applied: {reason}") from error
 
 
@@ -205,5 +205,5 @@ def _load_tokenizer(folder: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers and tokenizers raise many unrelated types for a bad tokenizer
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise GoldensError(f"the tokenizer of {folder} cannot be loaded: {reason}") from error

@@ -148,7 +148,13 @@ def write_golden(
 ) -> Contents:
     """Record the model above into `path`, as if from `checkpoint`."""
     origin = (
-        {"checkpoint": str(checkpoint), "checkpoint_files": file_digests(checkpoint)} if checkpoint else {}
+        {
+            "checkpoint_is": "folder",
+            "checkpoint": str(checkpoint),
+            "checkpoint_files": file_digests(checkpoint),
+        }
+        if checkpoint
+        else {}
     )
     goldens: list[Golden] = []
     recorded_cases: list[Case] = []

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.checkpoints import meaningful
 from harness.compare.judge import judge
 from harness.compare.metrics import Places
 from harness.model import Golden, Mode, Verdict
@@ -64,7 +65,7 @@ def _goldens(file: GoldenFile) -> dict[tuple[str, str, str], Golden]:
 
 def _terms(old: GoldenFile, new: GoldenFile) -> Iterator[str]:
     """What must be the same before numbers can be compared."""
-    yield from _changes("setting", old.contents.config, new.contents.config)
+    yield from _changes("setting", *(meaningful(file.contents.config) for file in (old, new)))
     for what, attribute in (("parameter", "parameters"), ("component", "components")):
         before, after = (
             {entry.name: entry for entry in getattr(file.contents, attribute)} for file in (old, new)

@@ -33,6 +33,15 @@ class Places:
         return mask
 
 
+def counts(shape: tuple[int, ...], axes: str, places: Places) -> Views:
+    """How many elements the norm of each view is taken over: all, in the shortest row, in a channel."""
+    letters = axes.split()
+    valid = np.broadcast_to(places.valid(axes), shape)
+    rows = valid.sum(axis=tuple(i for i, letter in enumerate(letters) if letter not in "BT"))
+    channels = valid.sum(axis=tuple(i for i, letter in enumerate(letters) if letter in "BTS"))
+    return Views(float(valid.sum()), float(np.min(rows[rows > 0])), float(np.min(channels)))
+
+
 def views(error: Array, reference: Array, axes: str, places: Places) -> Views:
     """The relative L2 of `error` against `reference` over the tensor, its worst row and its worst channel.
 
@@ -40,16 +49,25 @@ def views(error: Array, reference: Array, axes: str, places: Places) -> Views:
     axes that are no place: one of O, one (h, d), one head. An error where the reference is all zero is infinite.
     Elements that overflowed are left out: whether they are the same ones is compared by itself.
     """
-    letters = axes.split()
-    valid = places.valid(axes) & np.isfinite(error) & np.isfinite(reference)
-    squares = np.where(valid, np.square(error, dtype=np.float64), 0.0)
-    powers = np.where(valid, np.square(reference, dtype=np.float64), 0.0)
-    rows = tuple(i for i, letter in enumerate(letters) if letter not in "BT")
-    channels = tuple(i for i, letter in enumerate(letters) if letter in "BTS")
+    letters = axes.lower().split()
+    valid = places.valid(axes)
+    if not valid.all():
+        error, reference = np.where(valid, error, 0.0), np.where(valid, reference, 0.0)
+    rows = "".join(letter for letter in letters if letter in "bt")
+    channels = "".join(letter for letter in letters if letter not in "bts")
+
+    def power(tensor: Array, kept: str) -> Array:
+        return np.einsum(f"{''.join(letters)},{''.join(letters)}->{kept}", tensor, tensor, dtype=np.float64)
+
+    found = [(power(error, kept), power(reference, kept)) for kept in (rows, channels)]
+    if not all(np.isfinite(total).all() for pair in found for total in pair):
+        finite = np.isfinite(error) & np.isfinite(reference)
+        return views(np.where(finite, error, 0.0), np.where(finite, reference, 0.0), axes, places)
+    (row_error, row_reference), (channel_error, channel_reference) = found
     return Views(
-        whole=_relative(squares.sum(), powers.sum()),
-        row=_relative(squares.sum(axis=rows), powers.sum(axis=rows)),
-        channel=_relative(squares.sum(axis=channels), powers.sum(axis=channels)),
+        whole=_relative(row_error.sum(), row_reference.sum()),
+        row=_relative(row_error, row_reference),
+        channel=_relative(channel_error, channel_reference),
     )
 
 

@@ -1,18 +1,14 @@
 """What is allowed: a multiple of the noise floor, for each mode. Never a number for its own sake."""
 
+import math
+
 from harness.model import UNIT_ROUNDOFF, Floor, Mode, Views
 
 NOTHING = Views(0.0, 0.0, 0.0)
-MULTIPLE = {Mode.ISOLATED: 4.0, Mode.END_TO_END: 4.0}
-"""k. docs/numerics.md shows, by kind and mode, the largest error over floor of correct ports."""
 
 
 def greatest(a: Views, b: Views) -> Views:
     return Views(max(a.whole, b.whole), max(a.row, b.row), max(a.channel, b.channel))
-
-
-def scaled(views: Views, factor: float) -> Views:
-    return Views(views.whole * factor, views.row * factor, views.channel * factor)
 
 
 def noise_floor(floor: Floor, dtype: str, exact: bool) -> Views:
@@ -27,9 +23,25 @@ def noise_floor(floor: Floor, dtype: str, exact: bool) -> Views:
     return greatest(explained, Views(least, least, least))
 
 
-def limit(floor: Floor, dtype: str, mode: Mode, exact: bool) -> Views:
-    """The largest error that passes, view by view."""
-    return scaled(noise_floor(floor, dtype, exact), MULTIPLE[mode])
+def multiple(mode: Mode, count: float) -> float:
+    """How many noise floors pass in a view whose norm is taken over `count` elements.
+
+    Isolated, errors of many elements average out, and few scatter: a single one of thousands is 6 times the floor's
+    standard deviation by chance. End to end, elements move together, driven by a few roundings early on, so that
+    their number says nothing, and the floor is known from three samples only.
+    docs/numerics.md has the largest error over floor of correct ports.
+    """
+    return 4.0 + 4.0 / math.sqrt(count) if mode is Mode.ISOLATED else 12.0
+
+
+def limit(floor: Floor, dtype: str, mode: Mode, exact: bool, counts: Views) -> Views:
+    """The largest error that passes, view by view. counts: the least elements that a norm of each view is over."""
+    least = noise_floor(floor, dtype, exact)
+    return Views(
+        least.whole * multiple(mode, counts.whole),
+        least.row * multiple(mode, counts.row),
+        least.channel * multiple(mode, counts.channel),
+    )
 
 
 def exceeds(error: Views, limit: Views) -> bool:

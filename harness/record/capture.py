@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.compare.metrics import Places
 from harness.errors import GoldensError
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
@@ -64,6 +65,20 @@ def _complete(model: Module, components: list[Component], seen: Captured) -> Non
                 f"{', '.join(component.inputs.values())}: the reference computes something else there, which "
                 "cannot be recorded yet"
             )
+        _refuse_nan(component, recorded, seen["case.attention_mask"])
+
+
+def _refuse_nan(component: Component, recorded: Tensor, attention_mask: Tensor) -> None:
+    """Nothing can be compared with NaN or infinity. float16 overflows for real; then where it does is compared."""
+    if recorded.dtype == torch.float16:
+        return
+    real = Places(queries=attention_mask.numpy() != 0, keys=attention_mask.numpy() != 0)
+    strange = ~torch.isfinite(recorded) & torch.from_numpy(real.valid(component.axes))
+    if strange.any():
+        raise GoldensError(
+            f"{component.name} is NaN or infinite in {int(strange.sum())} of {strange.numel()} elements of the "
+            "reference: is the checkpoint whole?"
+        )
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

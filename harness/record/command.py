@@ -20,6 +20,7 @@ from rich.progress import (
 from harness.checkpoints import read_config, resolve
 from harness.compare.files import Agreement, compare_files
 from harness.errors import GoldensError, nearest
+from harness.prompts import load_prompts
 from harness.record.keep import parse
 from harness.record.recorder import Request
 from harness.record.recorder import record as write_goldens
@@ -40,23 +41,35 @@ def record(
     keep: tuple[str, ...],
     cases: tuple[str, ...],
 ) -> bool:
-    """Record, and say on stderr what became of it.
+    """Record, and say on stdout what became of it; progress goes to stderr.
 
     A golden file that is there is never replaced: a recording that agrees with it within the noise floor leaves it
     as it is, and one that does not is written beside it as NAME.h5.new. False if there is such a difference.
     """
     plan = _plan(suite, checkpoint, output, dtypes, keep, cases)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     pending = plan.golden.with_name(plan.golden.name + ".new")
-    old = GoldenFile.open(plan.golden) if plan.golden.exists() else None
+    old = _there(plan.golden)
     request = _request(plan)
-    with _progress(console) as progress:
+    with _progress() as progress:
         write_goldens(request, pending, progress)
     if old is None:
         os.replace(pending, plan.golden)
         console.print(f"{plan.golden}: {_size(GoldenFile.open(plan.golden))}")
         return True
     return _settle(old, GoldenFile.open(pending), console)
+
+
+def _there(path: Path) -> GoldenFile | None:
+    """The golden file that a recording will be held against."""
+    if not path.exists():
+        return None
+    try:
+        return GoldenFile.open(path)
+    except GoldensError as error:
+        raise GoldensError(
+            f"{path} is there already and is no whole golden file: move it away, then record again"
+        ) from error
 
 
 def _plan(
@@ -76,20 +89,18 @@ def _plan(
         plan,
         checkpoint=checkpoint or plan.checkpoint,
         golden=output or plan.golden,
-        dtypes=dtypes or plan.dtypes,
+        dtypes=tuple(dict.fromkeys(dtypes or plan.dtypes)),
         keep=keep or plan.keep,
     )
     if not cases:
         return plan
-    known = (*plan.cases, *(entry.name for entry in plan.randomized))
-    for name in cases:
+    drawn = tuple(entry for entry in plan.randomized if entry.name in cases)
+    fixed = tuple(name for name in dict.fromkeys(cases) if name not in {entry.name for entry in drawn})
+    known = (*load_prompts(plan.prompts), *(entry.name for entry in plan.randomized))
+    for name in fixed:
         if name not in known:
-            raise GoldensError(f"suite {plan.name} has no case {name!r}{nearest(name, known)}")
-    return replace(
-        plan,
-        cases=tuple(name for name in plan.cases if name in cases),
-        randomized=tuple(entry for entry in plan.randomized if entry.name in cases),
-    )
+            raise GoldensError(f"there is no case {name!r} to record{nearest(name, known)}")
+    return replace(plan, cases=fixed, randomized=drawn)
 
 
 def _request(plan: Suite) -> Request:
@@ -99,7 +110,10 @@ def _request(plan: Suite) -> Request:
     if not isinstance(vocab_size, int):
         raise GoldensError(f"{folder / 'config.json'} has no vocab_size: it is no decoder's configuration")
     cases = build_cases(plan, folder, vocab_size, lambda: embedding_rms(folder))
-    return Request(_seen_from(plan), folder, config, tuple(cases), plan.dtypes, parse(list(plan.keep)))
+    origin = "folder" if Path(plan.checkpoint).is_dir() else "hub id"
+    return Request(
+        _seen_from(plan), origin, folder, config, tuple(cases), plan.dtypes, parse(list(plan.keep))
+    )
 
 
 def _seen_from(plan: Suite) -> str:
@@ -160,7 +174,8 @@ class _Bar:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[_Bar]:
+def _progress() -> Iterator[_Bar]:
+    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:60}"),
         BarColumn(),

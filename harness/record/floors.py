@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.compare.metrics import Places, views
-from harness.compare.tolerance import NOTHING, greatest
+from harness.compare.metrics import Places, counts, views
+from harness.compare.tolerance import NOTHING, exceeds, greatest, limit
+from harness.errors import GoldensError
 from harness.kinds.step import Evaluation, Step
 from harness.kinds.table import STEPS
-from harness.model import UNIT_ROUNDOFF, Component, Floor, Views
+from harness.model import UNIT_ROUNDOFF, Component, Floor, Mode, Views
 from harness.record.capture import Captured
 from harness.record.discover import Module
 from harness.record.torch_arrays import TorchArrays
@@ -106,6 +107,7 @@ class _Chains:
             measured=measure(seen.double() - output, output, axes),
             modelled=NOTHING if sigma is None else measure(sigma, output, axes),
         )
+        self._check(component, isolated, output)
         spread = NOTHING
         for draw in disturbed:
             if sigma is not None:
@@ -114,6 +116,17 @@ class _Chains:
         self._outputs[component.name] = outputs[len(seen) :]
         drift = measure(seen.double() - exact, exact, axes)
         return Floors(end_to_end=Floor(measured=drift, modelled=spread), isolated=isolated)
+
+    def _check(self, component: Component, floor: Floor, output: Tensor) -> None:
+        """The reference must pass its own model: a larger error is no rounding, and would widen its own tolerance."""
+        dtype, places = self._recorded.dtype, self._recorded.places
+        sizes = counts(tuple(self._recorded.keep(output, component.axes).shape), component.axes, places)
+        modelled = Floor(floor.modelled, floor.modelled)
+        if exceeds(floor.measured, limit(modelled, dtype, Mode.ISOLATED, component.exact, sizes)):
+            raise GoldensError(
+                f"{component.name} of the reference is further from float64 than rounding explains, in case "
+                f"{self._recorded.name}, {dtype}: is a reduced precision switched on for products?"
+            )
 
     def forget(self, names: list[str]) -> None:
         for name in names:

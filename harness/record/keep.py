@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
-from harness.errors import GoldensError
+from harness.errors import GoldensError, nearest
 from harness.model import Component
 
 Ranges = tuple[tuple[int, int], ...]
@@ -29,6 +29,10 @@ class Keep:
         """The components that are written, in forward order. Raises GoldensError when there are none."""
         layers = 1 + max((_layer(component.name) for component in components), default=-1)
         wanted = None if self.layers is None else set(_expand(self.layers, layers, "layers"))
+        names = [component.name for component in components]
+        for glob in self.components or ():
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise GoldensError(f"--keep components={glob} matches no component{nearest(glob, names)}")
         kept = [
             component
             for component in components
@@ -38,30 +42,31 @@ class Keep:
             )
         ]
         if not kept:
-            raise GoldensError(f"--keep leaves nothing of {len(components)} components: widen {self}")
+            raise GoldensError(f"--keep {self} leaves nothing of {len(components)} components")
         return kept
 
     def rows(self, length: int) -> list[int]:
         """The token positions of a case of `length` tokens that are written, in order."""
         if self.tokens is None:
             return list(range(length))
+        # Cases differ in length: a range reaches as far as a case does.
         inside = tuple(
-            (start, min(stop, length - 1)) for start, stop in self.tokens if -length <= start < length
+            (max(start, 0), min(stop, length - 1))
+            for start, stop in (_from_start(each, length) for each in self.tokens)
+            if start <= stop and start < length and stop >= 0
         )
         if not inside:
-            raise GoldensError(f"--keep tokens= leaves nothing of a case of {length} tokens")
+            raise GoldensError(f"--keep {self} leaves nothing of a case of {length} tokens")
         return sorted(set(_expand(inside, length, "tokens")))
 
     def __str__(self) -> str:
-        return " ".join(
-            f"{name}={value}"
-            for name, value in (
-                ("components", self.components),
-                ("layers", self.layers),
-                ("tokens", self.tokens),
-            )
-            if value is not None
-        )
+        """As it is written on the command line; empty when everything is kept."""
+        parts = {
+            "components": ",".join(self.components or ()),
+            "layers": _written(self.layers),
+            "tokens": _written(self.tokens),
+        }
+        return " ".join(f"{name}={value}" for name, value in parts.items() if value)
 
 
 def parse(specs: list[str]) -> Keep:
@@ -109,10 +114,20 @@ def _ranges(text: str, name: str) -> Ranges:
     return tuple(ranges)
 
 
+def _written(ranges: Ranges | None) -> str:
+    return ",".join(str(start) if start == stop else f"{start}-{stop}" for start, stop in ranges or ())
+
+
+def _from_start(ends: tuple[int, int], length: int) -> tuple[int, int]:
+    """A range with negative numbers counted from the end of `length`."""
+    first, last = (number + length if number < 0 else number for number in ends)
+    return first, last
+
+
 def _expand(ranges: Ranges, length: int, name: str) -> list[int]:
     numbers: list[int] = []
     for start, stop in ranges:
-        first, last = (number + length if number < 0 else number for number in (start, stop))
+        first, last = _from_start((start, stop), length)
         if not 0 <= first <= last < length:
             raise GoldensError(f"--keep {name}={start}-{stop}: there are {name} 0 to {length - 1}")
         numbers.extend(range(first, last + 1))

@@ -31,9 +31,14 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What to record. checkpoint: as the user wrote it; folder: where it is."""
+    """What to record.
+
+    checkpoint: as the golden file names it; origin: `folder`, as seen from the golden file, or `hub id`
+    folder: where it is on this machine
+    """
 
     checkpoint: str
+    origin: str
     folder: Path
     config: dict[str, Any]
     cases: tuple[CaseInputs, ...]
@@ -52,7 +57,11 @@ def record(request: Request, output: Path, progress: Progress) -> None:
             kept = request.keep.chosen(components)
             if not goldens:
                 progress.start(len(request.dtypes) * (len(request.cases) + len(components)))
-                provenance = reference.provenance(request.checkpoint, request.folder, model)
+                provenance = {
+                    "kept": f"{len(kept)} of {len(components)} components",
+                    "keep": str(request.keep),
+                }
+                provenance |= reference.provenance(request.checkpoint, request.origin, request.folder, model)
             recordings = []
             for inputs, case in zip(request.cases, cases, strict=True):
                 recordings.append(

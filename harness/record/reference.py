@@ -15,7 +15,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.checkpoints import file_digests
-from harness.errors import GoldensError
+from harness.errors import GoldensError, first_line
 from harness.model import Parameter
 from harness.record.discover import Module
 
@@ -38,7 +38,7 @@ def load(folder: Path, dtype: str) -> Module:
     except (
         Exception
     ) as error:  # transformers and safetensors raise a dozen unrelated types for a bad checkpoint
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise GoldensError(f"transformers cannot load {folder}: {reason}") from error
     _refuse_incomplete(folder, info)
     loaded = {parameter.dtype for parameter in model.parameters()}
@@ -76,12 +76,16 @@ def _fingerprints(folder: Path) -> Iterator[Parameter]:
                 yield Parameter(name, dtype, tuple(tensor.shape), hashlib.sha256(data).hexdigest())
 
 
-def provenance(checkpoint: str, folder: Path, model: Module) -> dict[str, Any]:
-    """What the goldens came from: versions, the kind of machine, and the checkpoint. Nothing of the environment."""
+def provenance(checkpoint: str, origin: str, folder: Path, model: Module) -> dict[str, Any]:
+    """What the goldens came from: versions, the kind of machine, and the checkpoint. Nothing of the environment.
+
+    checkpoint: as the golden file names it; origin: `folder`, as seen from the golden file, or `hub id`
+    """
     libraries = ("torch", "transformers", "numpy", "h5py")
     return {
         "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint": checkpoint,
+        "checkpoint_is": origin,
         "checkpoint_files": file_digests(folder),
         "architecture": type(model).__name__,
         "attention": model.config._attn_implementation,

@@ -5,10 +5,10 @@ dtype the port was made with; a port that answers in another one is not compared
 """
 
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, Self, runtime_checkable
 
-from harness.errors import GoldensError
+from harness.errors import GoldensError, first_line
 
 Arrays = Mapping[str, Any]
 
@@ -55,8 +55,24 @@ def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
 
     A factory that raises ValueError or OSError has refused the checkpoint: its message is the sentence.
     """
+    factory = _factory(spec)
+    try:
+        port = factory(checkpoint, dtype=dtype)
+    except (ValueError, OSError) as error:
+        raise GoldensError(f"port {spec!r} refused checkpoint {checkpoint}: {first_line(error)}") from error
+    except Exception as error:  # whatever a stranger's factory raises
+        raise GoldensError(
+            f"port {spec!r} could not be made: its factory, called as factory(checkpoint, dtype={dtype!r}), "
+            f"raised {told(error)}"
+        ) from error
+    if not isinstance(port, Port):
+        raise GoldensError(f"port {spec!r} made a {type(port).__name__}, which has no method 'trace'")
+    return port
+
+
+def _factory(spec: str) -> Callable[..., Any]:
     module_name, _, factory_name = spec.partition(":")
-    if not factory_name:
+    if not module_name or not factory_name or module_name.startswith("."):
         raise GoldensError(f"port {spec!r} does not name a factory: write it as MODULE:FACTORY")
     try:
         module = importlib.import_module(module_name)
@@ -64,13 +80,14 @@ def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
         raise GoldensError(
             f"port {spec!r}: no module named {error.name!r} can be imported; is it installed, or in this folder?"
         ) from error
+    except Exception as error:  # a stranger's module may raise anything
+        raise GoldensError(f"port {spec!r}: importing {module_name!r} raised {told(error)}") from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         raise GoldensError(f"port {spec!r}: module {module_name!r} has no factory {factory_name!r}")
-    try:
-        port = factory(checkpoint, dtype=dtype)
-    except (ValueError, OSError) as error:
-        raise GoldensError(f"port {spec!r} refused checkpoint {checkpoint}: {error}") from error
-    if not isinstance(port, Port):
-        raise GoldensError(f"port {spec!r} made a {type(port).__name__}, which has no method 'trace'")
-    return port
+    return factory
+
+
+def told(error: Exception) -> str:
+    """An exception of a port in one line."""
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -1,6 +1,6 @@
 """Replay: run a port against a golden file, component by component or as a whole."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ import numpy as np
 
 from harness.checkpoints import refuse_other, resolve
 from harness.compare.files import places
-from harness.compare.judge import judge, unmeasured
+from harness.compare.judge import failed, judge, unmeasured
 from harness.errors import GoldensError
 from harness.model import Golden, Mode
-from harness.replay.port import Isolated, NotOffered, Port, load_port
+from harness.replay.port import Isolated, NotOffered, Port, load_port, told
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
 Array = Any
+NOT_OFFERED = "the port does not offer this component"
 _TRACE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
 
 
@@ -48,15 +49,18 @@ class Session:
         return self.isolated(golden) if mode is Mode.ISOLATED else self.end_to_end(golden)
 
     def isolated(self, golden: Golden) -> Result:
-        """Run one component on the golden's own inputs."""
+        """Run one component on the golden's own inputs. Whatever the port raises is a failure of the component."""
         port = self._port(golden.dtype)
         component = self._file.component(golden.component)
         if not isinstance(port, Isolated):
             return unmeasured(component, golden, Mode.ISOLATED, "the port does not offer `apply`")
+        inputs = self._file.inputs(golden)
         try:
-            outputs = port.apply(golden.component, self._file.inputs(golden))
+            outputs = port.apply(golden.component, inputs)
         except NotOffered:
-            return unmeasured(component, golden, Mode.ISOLATED, "the port does not offer this component")
+            return unmeasured(component, golden, Mode.ISOLATED, NOT_OFFERED)
+        except Exception as error:
+            return failed(component, golden, Mode.ISOLATED, f"the port raised {told(error)}")
         return self._judge(golden, Mode.ISOLATED, outputs)
 
     def end_to_end(self, golden: Golden) -> Result:
@@ -64,27 +68,39 @@ class Session:
         run = (golden.case, golden.dtype)
         if self._traced is None or self._traced[0] != run:
             self._traced = None  # two forward passes need not fit in memory
-            inputs = self._file.case_inputs(golden.case)
-            traced = self._port(golden.dtype).trace(
-                {name: inputs[name] for name in _TRACE_INPUTS}, self._names
-            )
-            self._traced = (run, dict(traced))
-        component = self._file.component(golden.component)
-        outputs = self._traced[1]
-        if golden.component in outputs:
-            kept = self._file.case_inputs(golden.case)["kept"]
-            whole = np.asarray(outputs[golden.component])
-            outputs = {golden.component: _rows(whole, component.axes, kept)}
-        return self._judge(golden, Mode.END_TO_END, outputs)
+            self._traced = (run, self._trace(*run))
+        return self._judge(golden, Mode.END_TO_END, self._traced[1])
+
+    def _trace(self, case: str, dtype: str) -> Any:
+        """What the port's forward pass hands out, or the exception that it raised."""
+        port, inputs = self._port(dtype), self._file.case_inputs(case)
+        try:
+            return port.trace({name: inputs[name] for name in _TRACE_INPUTS}, self._names)
+        except Exception as error:
+            return error
 
     def _judge(self, golden: Golden, mode: Mode, outputs: Any) -> Result:
+        """Take the component out of what the port gave, and compare it if it can be compared at all."""
         component = self._file.component(golden.component)
+        if isinstance(outputs, Exception):
+            return failed(component, golden, mode, f"the port raised {told(outputs)}")
+        if not isinstance(outputs, Mapping):
+            reason = (
+                f"the port gave a {type(outputs).__name__}, where a mapping of names to arrays was expected"
+            )
+            return failed(component, golden, mode, reason)
         if golden.component not in outputs:
-            return unmeasured(component, golden, mode, "the port does not offer this component")
-        value = np.asarray(outputs[golden.component])
-        return judge(
-            component, golden, mode, value, self._file.output(golden), places(self._file, golden.case)
-        )
+            return unmeasured(component, golden, mode, NOT_OFFERED)
+        value, recorded = np.asarray(outputs[golden.component]), self._file.output(golden)
+        if mode is Mode.END_TO_END:
+            case = self._file.case_inputs(golden.case)
+            whole = _whole(recorded.shape, component.axes, case["query_index"])
+            if value.shape != whole:
+                return failed(
+                    component, golden, mode, f"shape {value.shape}, where the whole output has {whole}"
+                )
+            value = _rows(value, component.axes, case["kept"])
+        return judge(component, golden, mode, value, recorded, places(self._file, golden.case))
 
     def _port(self, dtype: str) -> Port:
         if dtype not in self._ports:
@@ -101,10 +117,18 @@ def _by_run(goldens: Iterable[Golden]) -> Iterator[list[Golden]]:
     yield from groups.values()
 
 
+def _whole(shape: tuple[int, ...], axes: str, query_index: Array) -> tuple[int, ...]:
+    """The shape of an output at every token position, not only at the recorded ones."""
+    letters = axes.split()
+    return tuple(
+        len(query_index) if letter == "T" else size for letter, size in zip(letters, shape, strict=True)
+    )
+
+
 def _rows(whole: Array, axes: str, kept: Array) -> Array:
     """The recorded token positions of a port's whole output."""
     letters = axes.split()
-    if "T" not in letters or whole.ndim != len(letters) or len(kept) == whole.shape[letters.index("T")]:
+    if "T" not in letters or len(kept) == whole.shape[letters.index("T")]:
         return whole
     return np.take(whole, kept, axis=letters.index("T"))
 
@@ -120,12 +144,14 @@ def checked_factory(file: GoldenFile, spec: str, checkpoint: str | None) -> Call
 
 
 def recorded_checkpoint(file: GoldenFile) -> str:
+    """Where the checkpoint was when it was recorded: a hub id, or a folder, if it is still there."""
     recorded = str(file.contents.provenance["checkpoint"])
-    beside = Path(file.path).parent / recorded
-    if beside.is_dir():
-        return str(beside)
-    if recorded.startswith((".", "/", "~")) and not Path(recorded).expanduser().is_dir():
+    if file.contents.provenance["checkpoint_is"] == "hub id":
+        return recorded
+    folder = file.path.parent / Path(recorded).expanduser()
+    if not folder.is_dir():
         raise GoldensError(
-            f"{file.path} was recorded from {recorded}, which is not here: say where with --checkpoint DIR"
+            f"{file.path} was recorded from the folder {recorded}, which is not there as seen from the file: "
+            "say where it is with --checkpoint DIR"
         )
-    return recorded
+    return str(folder)

@@ -52,17 +52,17 @@ def headline(wrong: Result, results: Sequence[Result], order: Sequence[str]) -> 
     where = standing(wrong, results, order)
     if wrong.mode is Mode.ISOLATED:
         return f"first wrong component in forward order ({where})"
-    by_itself = {
-        result.verdict
-        for result in results
-        if result.mode is Mode.ISOLATED and (result.component, result.dtype) == (wrong.component, wrong.dtype)
-    }
-    if any(result.mode is Mode.ISOLATED and result.verdict is Verdict.PASS for result in results):
-        own = "it passes by itself" if by_itself == {Verdict.PASS} else "no component fails by itself"
-        return f"first to fail end to end ({where}), and {own}: drift, or wiring"
-    return (
-        f"first to fail end to end ({where}): replay isolated as well, to tell a wrong component from drift"
-    )
+    isolated = [r for r in results if r.mode is Mode.ISOLATED and r.dtype == wrong.dtype]
+    by_itself = {result.verdict for result in isolated if result.component == wrong.component}
+    if not isolated:
+        rest = "replay isolated as well, to tell a wrong component from drift"
+    elif Verdict.UNMEASURED in by_itself:
+        rest = "it was not measured by itself, so it may be wrong, or take in what is"
+    elif Verdict.PASS in by_itself:
+        rest = "it passes by itself: drift, or wiring"
+    else:  # a composite, which nothing runs by itself
+        rest = "no component fails by itself: drift, or wiring"
+    return f"first to fail end to end ({where}): {rest}"
 
 
 def amount(value: float) -> str:

@@ -22,8 +22,8 @@ def recorded(goldens, *more):
 def test_a_suite_makes_a_golden_file_that_replays(goldens):
     told = goldens(*RECORD)
     assert told.status == 0
-    assert told.out == ""
-    assert "148 goldens of 74 components in 2 cases, float32" in told.err
+    assert "148 goldens of 74 components in 2 cases, float32" in told.out
+    assert told.err == ""
     replayed = goldens("replay", "small.h5", "--json")
     assert replayed.status == 0, replayed.err
     assert json.loads(replayed.out)["counts"] == {"pass": 278, "fail": 0, "unmeasured": 0}
@@ -33,7 +33,7 @@ def test_recording_again_changes_nothing_and_says_so(goldens):
     before = recorded(goldens)
     told = goldens(*RECORD)
     assert told.status == 0
-    assert "recorded again, bit by bit the same; left as it is" in told.err
+    assert "recorded again, bit by bit the same; left as it is" in told.out
     assert GOLDEN.read_bytes() == before
     assert not list(Path().glob("*.new"))
 
@@ -47,8 +47,8 @@ def test_a_recording_that_differs_never_replaces_the_file(goldens, change_tensor
     change_tensors(scale)
     told = goldens(*RECORD)
     assert told.status == 1
-    assert "differs; left as it is" in told.err
-    assert "parameter changed: model.layers.1.mlp.up_proj.weight" in told.err
+    assert "differs; left as it is" in told.out
+    assert "parameter changed: model.layers.1.mlp.up_proj.weight" in told.out
     assert GOLDEN.read_bytes() == before
     assert GoldenFile.open("small.h5.new").digest != GoldenFile.open("small.h5").digest
 
@@ -57,7 +57,7 @@ def test_other_cases_are_a_difference(goldens):
     before = recorded(goldens)
     told = goldens(*RECORD, "--case", "random-1")
     assert told.status == 1
-    assert "case gone: tiny-norm" in told.err
+    assert "case gone: tiny-norm" in told.out
     assert GOLDEN.read_bytes() == before
 
 
@@ -89,6 +89,55 @@ def test_provenance_says_what_was_run_and_nothing_of_the_environment(goldens, mo
     assert b"hush" not in content
 
 
+def test_a_case_of_the_prompts_file_that_the_suite_leaves_out(goldens):
+    told = goldens(*RECORD, "--case", "hello", "--dtype", "float32", "--dtype", "float32")
+    assert told.status == 0, told.err
+    assert [case.name for case in GoldenFile.open(GOLDEN).contents.cases] == ["hello"]
+
+
+def test_what_is_kept_is_said(goldens):
+    recorded(goldens, "--keep", "components=norm,lm_head", "--keep", "tokens=0,-1")
+    provenance = GoldenFile.open(GOLDEN).contents.provenance
+    assert provenance["kept"] == "2 of 74 components"
+    assert provenance["keep"] == "components=norm,lm_head tokens=0,-1"
+    assert "2 of 74 components" in goldens("show", "small.h5").out
+
+
+def test_a_damaged_file_is_neither_replaced_nor_in_the_way(goldens):
+    GOLDEN.write_bytes(recorded(goldens)[:1000])
+    told = goldens(*RECORD)
+    assert told.status == 2
+    assert "move it away, then record again" in told.err
+    assert len(GOLDEN.read_bytes()) == 1000
+
+
+def test_a_golden_file_that_was_moved_asks_for_its_checkpoint(goldens):
+    recorded(goldens)
+    Path("elsewhere").mkdir()
+    GOLDEN.rename("elsewhere/small.h5")
+    told = goldens("replay", "elsewhere/small.h5")
+    assert told.status == 2
+    assert "say where it is with --checkpoint DIR" in told.err
+    assert goldens("replay", "elsewhere/small.h5", "--checkpoint", "checkpoint").status == 0
+
+
+def test_nan_is_no_golden(goldens, change_tensors):
+    def spoil(tensors):
+        tensors["model.layers.1.input_layernorm.weight"][3] = float("nan")
+
+    change_tensors(spoil)
+    assert "layers.1.input_layernorm is NaN or infinite" in refused(goldens(*RECORD))
+
+
+def test_a_setting_that_the_port_does_not_know_is_refused_by_name(goldens, change_config):
+    change_config(clip_qkv=8)
+    recorded(goldens)
+    told = goldens("replay", "small.h5")
+    assert told.status == 2
+    assert told.err.count("\n") == 1
+    assert "clip_qkv" in told.err
+
+
 def refused(told):
     assert told.status == 2
     assert told.out == ""
@@ -104,9 +153,10 @@ def refused(told):
         (["--checkpoint", "./nowhere"], "checkpoint ./nowhere is neither a folder nor a hub id"),
         (["--checkpoint", "suites"], "checkpoint suites has no config.json"),
         (["suites/small.toml", "--dtype", "int8"], "dtype 'int8' cannot be recorded: choose from float32"),
-        (["suites/small.toml", "--case", "random"], "has no case 'random'; nearest: random-1"),
+        (["suites/small.toml", "--case", "random"], "there is no case 'random' to record; nearest: random-1"),
         (["suites/small.toml", "--keep", "layers=9"], "there are layers 0 to 2"),
         (["suites/small.toml", "--keep", "q_proj"], "--keep 'q_proj' is not understood"),
+        (["suites/small.toml", "--keep", "components=lm_haed"], "matches no component; nearest: lm_head"),
         (["suites/small.toml", "-o", "no/such/folder/x.h5"], "choose a folder that exists"),
     ],
 )

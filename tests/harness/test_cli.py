@@ -192,8 +192,32 @@ def test_help_imports_nothing_heavy() -> None:
     assert shown.stdout.strip().endswith("[]")
 
 
-def test_a_crash_is_no_verdict(goldens: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_component_raises_is_its_failure(
+    goldens: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tests.fakes.NumpyPort.apply", lambda *_: 1 / 0)
+    told = goldens("replay", "tiny.h5", *PORT, "--json")
+    assert told.status == 1
+    results = json.loads(told.out)["results"]
+    assert {r["reason"] for r in results if r["mode"] == "isolated"} == {
+        "the port raised ZeroDivisionError: division by zero"
+    }
+    assert {r["verdict"] for r in results if r["mode"] == "end-to-end"} == {"pass"}
+
+
+@pytest.mark.parametrize("method", ["apply", "trace"])
+def test_what_is_no_mapping_is_said_to_be_none(
+    goldens: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(f"tests.fakes.NumpyPort.{method}", lambda *_: None)
+    told = goldens("replay", "tiny.h5", *PORT)
+    assert told.status == 1
+    assert "the port gave a NoneType, where a mapping of names to arrays was expected" in told.out
+
+
+def test_a_crash_is_no_verdict(goldens: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.compare.metrics.views", lambda *_: 1 / 0)
+    monkeypatch.setattr("harness.compare.judge.views", lambda *_: 1 / 0)
     told = goldens("replay", "tiny.h5", *PORT)
     assert told.status == 2
     assert "ZeroDivisionError" in told.err

@@ -35,11 +35,17 @@ def test_the_same_passes(recorded):
 def test_the_greater_floor_of_each_view_counts(recorded):
     result = verdict(recorded, recorded)
     assert result.floor == Views(2e-6, 2e-6, 3e-6)
-    assert result.limit == Views(8e-6, 8e-6, 12e-6)
+    # four floors, and more where a norm is over few elements: 64 in all, 8 in a row, 8 in a channel
+    few = 4 + 4 / 8**0.5
+    assert result.limit == Views(2e-6 * 4.5, 2e-6 * few, 3e-6 * few)
 
 
-@pytest.mark.parametrize(("times", "expected"), [(3.9, Verdict.PASS), (4.1, Verdict.FAIL)])
-def test_four_floors_pass_and_no_more(recorded, times, expected):
+def test_end_to_end_twelve_floors_pass_whatever_the_size(recorded):
+    assert verdict(recorded, recorded, mode=Mode.END_TO_END).limit == Views(24e-6, 24e-6, 36e-6)
+
+
+@pytest.mark.parametrize(("times", "expected"), [(4.4, Verdict.PASS), (4.6, Verdict.FAIL)])
+def test_so_many_floors_pass_and_no_more(recorded, times, expected):
     noise = np.sign(np.random.default_rng(1).standard_normal(SHAPE)) * np.abs(recorded)
     floor = Floor(Views(1e-3, 1e-3, 1e-3), Views(0, 0, 0))
     assert (
@@ -95,8 +101,16 @@ def test_other_shapes_fail_even_if_they_broadcast(recorded, shape):
 
 def test_another_dtype_is_not_compared(recorded):
     result = verdict(recorded.astype(ml_dtypes.bfloat16), recorded)
-    assert result.verdict is Verdict.UNMEASURED
+    assert result.verdict is Verdict.FAIL
+    assert result.error is None
     assert "bfloat16" in result.reason
+
+
+def test_nothing_finite_is_not_a_pass(recorded):
+    recorded[:] = np.nan
+    result = verdict(recorded.copy(), recorded)
+    assert result.verdict is Verdict.UNMEASURED
+    assert "no finite number" in result.reason
 
 
 def test_padding_cannot_fail_and_cannot_hide(recorded):

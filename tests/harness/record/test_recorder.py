@@ -67,7 +67,7 @@ def inputs(name="mixed", batch=2, length=9, pad=3, seed=0):
 
 def make_golden(folder, path, cases=None, dtypes=("float32",), keep=()):
     cases = (inputs(),) if cases is None else cases
-    request = Request(str(folder), folder, read_config(folder), cases, dtypes, parse(list(keep)))
+    request = Request(str(folder), "folder", folder, read_config(folder), cases, dtypes, parse(list(keep)))
     record(request, path, Silent())
     return GoldenFile.open(path)
 

@@ -47,6 +47,8 @@ def test_an_end_to_end_failure_is_not_called_a_wrong_component() -> None:
     assert agreed.endswith("it passes by itself: drift, or wiring")
     composite = headline(failed, [failed, result("embed_tokens")], ORDER)
     assert composite.endswith("no component fails by itself: drift, or wiring")
+    unknown = headline(failed, [failed, result("lm_head", Verdict.UNMEASURED)], ORDER)
+    assert "it was not measured by itself" in unknown
 
 
 def test_the_summary() -> None:
