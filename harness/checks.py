@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class NamedPort:
     """The port that the settings name; made for the golden's dtype, from the recorded checkpoint.
 
-    spec: `MODULE:FACTORY`, or empty; folder: where a module that is not installed is looked for
+    spec: `MODULE:FACTORY`, or empty; folder: where the setting is, and a module that is not installed is looked for
     """
 
     spec: str
@@ -40,25 +40,38 @@ class Sessions:
 
     def __init__(self) -> None:
         self.traced: dict[Path, set[str]] = {}
-        self._latest: tuple[Path, Any, Session] | None = None
+        self._latest: tuple[_Key, Session] | None = None
 
     def session(self, comparison: Comparison, port: Any) -> "Session":
-        """The session of this golden file and port. Raises GoldensError when there cannot be one."""
-        path = comparison.file.path
-        if self._latest is None or self._latest[0] != path or self._latest[1] is not port:
+        """The session of this golden file, checkpoint and port. Raises GoldensError when there cannot be one."""
+        key = _Key(comparison.file.path, comparison.asked.checkpoint, port)
+        if self._latest is None or not self._latest[0].is_same(key):
             from harness.replay.session import Session
 
             self._latest = None
-            names: Collection[str] | None = self.traced.get(path)
-            session = Session(comparison.file, _factory(comparison, port), names)
-            self._latest = (path, port, session)
-        return self._latest[2]
+            session = Session(comparison.file, _factory(comparison, port), self.traced.get(key.path))
+            self._latest = (key, session)
+        return self._latest[1]
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a session is made of. A port is the same only if it is the same object."""
+
+    path: Path
+    checkpoint: str | None
+    port: Any
+
+    def is_same(self, other: "_Key") -> bool:
+        places = (self.path, self.checkpoint) == (other.path, other.checkpoint)
+        return places and self.port is other.port
 
 
 def _factory(comparison: Comparison, port: Any) -> "Callable[[str], Port]":
     from harness.replay.port import Port
     from harness.replay.session import checked_factory
 
+    checkpoint = comparison.asked.checkpoint
     if isinstance(port, NamedPort):
         if not port.spec:
             raise GoldensError(
@@ -66,33 +79,37 @@ def _factory(comparison: Comparison, port: Any) -> "Callable[[str], Port]":
                 " pyproject.toml, or define a fixture `port`"
             )
         make_importable(port.folder)
-        checkpoint = comparison.asked.checkpoint
-        if checkpoint and (port.folder / checkpoint).is_dir():
-            checkpoint = str(port.folder / checkpoint)
         return checked_factory(comparison.file, port.spec, checkpoint)
     if not isinstance(port, Port):
         raise GoldensError(f"goldens.check was given a {type(port).__name__}, which has no method 'trace'")
+    if checkpoint is not None:
+        raise GoldensError(
+            f"the marker names checkpoint={checkpoint!r}, and goldens.check was given a {type(port).__name__}"
+            " that is made already: leave checkpoint= out, or name the port in the settings"
+        )
     return lambda dtype: port
 
 
 class Goldens:
     """The fixture `goldens`: the comparison that this test stands for."""
 
-    def __init__(self, comparison: Comparison, sessions: Sessions, nodeid: str) -> None:
+    def __init__(self, comparison: Comparison, sessions: Sessions, nodeid: str, root: Path) -> None:
         self.comparison = comparison
         self.result: Result | None = None
         self._sessions = sessions
         self._nodeid = nodeid
+        self._root = root
 
     def check(self, port: Any) -> None:
         """Compare `port` with this test's golden: pass, fail, or, unmeasured and listed, skip."""
         __tracebackhide__ = True
         comparison = self.comparison
+        self.result = None  # an earlier check says nothing of one that breaks off
         try:
             session = self._sessions.session(comparison, port)
             result = session.result(comparison.golden, comparison.mode)
         except GoldensError as error:
-            self._fail(str(error))
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         self.result = with_listed(result, comparison.asked.unmeasured)
         if self.result.listed:
             pytest.skip(f"unmeasured ({self.result.reason}); listed: {self.result.listed}")
@@ -108,7 +125,7 @@ class Goldens:
         told = ", ".join(f"{name} {versions[name]}" for name in ("transformers", "torch") if name in versions)
         return [
             *details(result),
-            f"golden: {file.path.name}, digest {file.digest[:12]}{told and f', recorded with {told}'}",
+            f"golden: {_shown(file.path, self._root)}, digest {file.digest[:12]}{told and f', recorded with {told}'}",
             f"again: pytest {shlex.quote(self._nodeid)}",
         ]
 
@@ -117,32 +134,40 @@ class Goldens:
         pytest.fail(text, pytrace=False)
 
 
-def told(checked: Goldens) -> dict[str, Any]:
-    """What a test's report carries: plain types only."""
-    comparison = checked.comparison
+def told(comparison: Comparison, result: Result | None, root: Path) -> dict[str, Any]:
+    """What a test's report carries: plain types only. No result: the test failed before there was one."""
     return {
-        "file": str(comparison.file.path),
+        "file": _shown(comparison.file.path, root),
         "place": comparison.place,
-        "result": msgspec.to_builtins(checked.result),
+        "component": comparison.golden.component,
+        "result": msgspec.to_builtins(result),
     }
 
 
-def summary(compared: Collection[dict[str, Any]]) -> Iterator[str]:
+def _shown(path: Path, root: Path) -> str:
+    """As short as it can be told: relative to `root` if it lies in it."""
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def summary(marked: Collection[dict[str, Any]]) -> Iterator[str]:
     """For each golden file: the verdicts counted, and the first wrong component in forward order."""
-    for path in dict.fromkeys(report["file"] for report in compared):
-        reports = [report for report in compared if report["file"] == path]
-        order = list(
-            dict.fromkeys(r["result"]["component"] for r in sorted(reports, key=lambda r: r["place"]))
-        )
-        results = [msgspec.convert(report["result"], Result) for report in reports]
+    for path in dict.fromkeys(report["file"] for report in marked):
+        reports = sorted((r for r in marked if r["file"] == path), key=lambda r: r["place"])
+        order = list(dict.fromkeys(report["component"] for report in reports))
+        results = [msgspec.convert(r["result"], Result) for r in reports if r["result"] is not None]
         run = Run.from_results(path, "", results, order)
-        listed = sum(bool(result.listed) for result in results)
-        yield (
-            f"{Path(path).name}: "
-            + ", ".join(f"{count} {verdict}" for verdict, count in run.counts.items())
-            + (f" ({listed} listed)" if listed else "")
-        )
+        yield f"{path}: {_counts(run, len(reports) - len(results))}"
         if run.first_wrong is not None:
             wrong = run.result(run.first_wrong)
             yield f"  {failure_line(wrong)}"
             yield f"    {headline(wrong, results, order)}"
+
+
+def _counts(run: Run, uncompared: int) -> str:
+    """`4 pass, 5 fail, 2 unmeasured (1 listed), 1 could not be compared`; the last only if there are such."""
+    listed = sum(bool(result.listed) for result in run.results)
+    return (
+        ", ".join(f"{count} {verdict}" for verdict, count in run.counts.items())
+        + (f" ({listed} listed)" if listed else "")
+        + (f", {uncompared} could not be compared" if uncompared else "")
+    )

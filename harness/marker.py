@@ -1,5 +1,6 @@
 """What `@pytest.mark.goldens(...)` asks for, and the comparisons that come of it. Imports nothing heavy."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,11 +19,12 @@ _KEYWORDS = ("include", "exclude", "cases", "dtypes", "modes", "unmeasured", "ch
 class Asked:
     """A marker, read. Empty selections leave nothing out.
 
+    files: name in test ids -> path
     unmeasured: glob of component names -> why these may stay unmeasured
     checkpoint: where the recorded checkpoint is here; None for where it was recorded from
     """
 
-    files: tuple[Path, ...]
+    files: Mapping[str, Path]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     cases: tuple[str, ...]
@@ -34,8 +36,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test: one golden in one mode."""
+    """One test: one golden in one mode. name: what stands for the file in the test's id"""
 
+    name: str
     file: GoldenFile
     golden: Golden
     mode: Mode
@@ -44,7 +47,7 @@ class Comparison:
     @property
     def id(self) -> str:
         golden = self.golden
-        return "/".join([self.file.path.stem, golden.case, golden.dtype, self.mode, golden.component])
+        return "/".join([self.name, golden.case, golden.dtype, self.mode, golden.component])
 
     @property
     def place(self) -> int:
@@ -53,8 +56,8 @@ class Comparison:
         return names.index(self.golden.component)
 
 
-def read_marker(files: Sequence[Any], keywords: Mapping[str, Any], folder: Path) -> Asked:
-    """A marker's arguments; its files lie in `folder` unless they are absolute.
+def read_marker(files: Sequence[Any], keywords: Mapping[str, Any], root: Path, goldens_dir: str) -> Asked:
+    """A marker's arguments. Paths are relative to `root`, those of golden files to `goldens_dir` in it.
 
     Raises GoldensError for what a marker does not know.
     """
@@ -65,23 +68,60 @@ def read_marker(files: Sequence[Any], keywords: Mapping[str, Any], folder: Path)
             )
     if not files:
         raise GoldensError(f"the marker goldens names no golden file: write {FACE}")
-    unmeasured = keywords.get("unmeasured", {})
-    if not isinstance(unmeasured, Mapping) or not all(unmeasured.values()):
-        raise GoldensError("the marker goldens takes unmeasured={'GLOB': 'REASON'}, a reason for each")
     return Asked(
-        files=tuple(folder / Path(file) for file in files),
-        include=_several(keywords.get("include", ())),
-        exclude=_several(keywords.get("exclude", ())),
-        cases=_several(keywords.get("cases", ())),
-        dtypes=_several(keywords.get("dtypes", ())),
-        modes=tuple(_mode(name) for name in _several(keywords.get("modes", tuple(Mode)))),
-        unmeasured=unmeasured,
-        checkpoint=keywords.get("checkpoint"),
+        files=_named(files, root / goldens_dir),
+        include=_several(keywords, "include"),
+        exclude=_several(keywords, "exclude"),
+        cases=_several(keywords, "cases"),
+        dtypes=_several(keywords, "dtypes"),
+        modes=tuple(_mode(name) for name in _several(keywords, "modes")) or tuple(Mode),
+        unmeasured=_reasons(keywords.get("unmeasured", {})),
+        checkpoint=_checkpoint(keywords.get("checkpoint"), root),
     )
 
 
-def _several(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _named(files: Sequence[Any], folder: Path) -> dict[str, Path]:
+    """Name in test ids -> path: the stems, or, if two are the same, the paths as the marker gives them."""
+    for file in files:
+        if not isinstance(file, str | os.PathLike):
+            raise GoldensError(f"the marker goldens takes names of golden files, not {file!r}: write {FACE}")
+    paths = list(dict.fromkeys(Path(file) for file in files))
+    by_stem = {path.stem: folder / path for path in paths}
+    return by_stem if len(by_stem) == len(paths) else {path.as_posix(): folder / path for path in paths}
+
+
+def _several(keywords: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Empty when the keyword is left out, and only then."""
+    if name not in keywords:
+        return ()
+    value = keywords[name]
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple | set | frozenset) or not all(isinstance(v, str) for v in values):
+        raise GoldensError(f"the marker goldens takes text, or a list of texts, for {name}, not {value!r}")
+    if not values:
+        raise GoldensError(
+            f"the marker goldens with {name}={value!r} selects nothing: name one, or leave {name}= out"
+        )
+    return tuple(values)
+
+
+def _reasons(unmeasured: Any) -> Mapping[str, str]:
+    given = isinstance(unmeasured, Mapping) and all(
+        isinstance(text, str) and text.strip() for item in unmeasured.items() for text in item
+    )
+    if not given:
+        raise GoldensError("the marker goldens takes unmeasured={'GLOB': 'REASON'}, a reason for each")
+    return unmeasured
+
+
+def _checkpoint(value: Any, root: Path) -> str | None:
+    """A folder in `root`, where there is one of that name; else what is given: it may be a hub id."""
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
+        raise GoldensError(f"the marker goldens takes checkpoint='FOLDER', not {value!r}")
+    folder = root / value
+    return str(folder if folder.is_dir() else value)
 
 
 def _mode(name: str) -> Mode:
@@ -93,7 +133,9 @@ def _mode(name: str) -> Mode:
 
 def comparisons(asked: Asked, open_file: Callable[[Path], GoldenFile]) -> list[Comparison]:
     """All of them, those that one forward pass serves together. Raises GoldensError when there are none."""
-    found = [comparison for path in asked.files for comparison in _of(open_file(path), asked)]
+    found = [
+        comparison for name, path in asked.files.items() for comparison in _of(name, open_file(path), asked)
+    ]
     if not found:
         raise GoldensError(
             f"nothing that the marker selects has a golden for {', '.join(asked.modes)} replay"
@@ -101,7 +143,7 @@ def comparisons(asked: Asked, open_file: Callable[[Path], GoldenFile]) -> list[C
     return found
 
 
-def _of(file: GoldenFile, asked: Asked) -> Iterator[Comparison]:
+def _of(name: str, file: GoldenFile, asked: Asked) -> Iterator[Comparison]:
     file.matching(asked.unmeasured)
     selection = file.select(asked.include, asked.exclude, asked.cases, asked.dtypes)
     for _, run in groupby(selection, key=lambda golden: (golden.dtype, golden.case)):
@@ -110,4 +152,4 @@ def _of(file: GoldenFile, asked: Asked) -> Iterator[Comparison]:
             if mode in asked.modes:
                 for golden in goldens:
                     if mode is Mode.END_TO_END or golden.isolated is not None:
-                        yield Comparison(file, golden, mode, asked)
+                        yield Comparison(name, file, golden, mode, asked)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from _pytest.nodes import Node
+
     from harness.checks import Goldens, NamedPort, Sessions
     from harness.store.reader import GoldenFile
 
@@ -31,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    marker = metafunc.definition.get_closest_marker("goldens")
-    if marker is None or "goldens" not in metafunc.fixturenames:
+    markers = list(metafunc.definition.iter_markers_with_node("goldens"))
+    if not markers or "goldens" not in metafunc.fixturenames:
         return
     from harness.errors import GoldensError
     from harness.marker import comparisons, read_marker
@@ -40,11 +42,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     files = config.stash.setdefault(_FILES, {})
     try:
-        asked = read_marker(marker.args, marker.kwargs, config.rootpath / config.getini("goldens_dir"))
+        marker = _only(markers)
+        asked = read_marker(marker.args, marker.kwargs, config.rootpath, config.getini("goldens_dir"))
         found = comparisons(asked, lambda path: _open(files, path))
     except GoldensError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from error
     metafunc.parametrize("goldens", found, ids=[comparison.id for comparison in found], indirect=True)
+
+
+def _only(markers: "list[tuple[Node, pytest.Mark]]") -> pytest.Mark:
+    """The marker of the nearest function, class or module that has one. Raises GoldensError when it has several."""
+    from harness.errors import GoldensError
+
+    nearest = markers[0][0]
+    own = [marker for node, marker in markers if node is nearest]
+    if len(own) > 1:
+        raise GoldensError(
+            f"{nearest.name} has the marker goldens {len(own)} times: name all files in one marker, or write a"
+            " test for each"
+        )
+    return own[0]
 
 
 def _open(files: "dict[Path, GoldenFile]", path: Path) -> "GoldenFile":
@@ -88,17 +105,19 @@ def goldens(request: pytest.FixtureRequest) -> "Goldens":
             ' add @pytest.mark.goldens("FILE.h5")',
             pytrace=False,
         )
-    return Goldens(request.param, _sessions(request.config), request.node.nodeid)
+    config = request.config
+    return Goldens(request.param, _sessions(config), request.node.nodeid, config.rootpath)
 
 
 @pytest.fixture(scope="session")
 def port(pytestconfig: pytest.Config) -> "NamedPort":
     """The port that the settings name. Define a fixture of this name to test another object."""
     from harness.checks import NamedPort
-    from harness.settings import port_setting
+    from harness.settings import port_setting, project_folder
 
-    spec = pytestconfig.getini("goldens_port") or port_setting(pytestconfig.rootpath)
-    return NamedPort(spec, pytestconfig.rootpath)
+    root = pytestconfig.rootpath
+    spec = pytestconfig.getini("goldens_port")
+    return NamedPort(spec, root) if spec else NamedPort(port_setting(root), project_folder(root))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,21 +143,22 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """The result rides on the test's report, in plain types: tests may run in other processes."""
     report = yield
-    if call.when == "call" and item.get_closest_marker("goldens") is not None:
-        checked = _checked(item)
-        if checked is not None:
-            from harness.checks import told
+    comparison = _comparison(item) if call.when != "teardown" else None
+    checked = _checked(item) if comparison is not None and call.when == "call" else None
+    if comparison is not None and (checked is not None or report.failed):
+        from harness.checks import told
 
-            report.goldens = told(checked)  # type: ignore[attr-defined]
+        result = checked.result if checked is not None else None
+        report.goldens = told(comparison, result, item.config.rootpath)  # type: ignore[attr-defined]
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for members in terminalreporter.stats.values() for report in members]
-    compared = [report.goldens for report in reports if hasattr(report, "goldens")]
-    if compared:
+    marked = [report.goldens for report in reports if hasattr(report, "goldens")]
+    if marked:
         from harness.checks import summary
 
         terminalreporter.write_sep("=", "goldens")
-        for line in summary(compared):
+        for line in summary(marked):
             terminalreporter.write_line(line)

@@ -9,11 +9,14 @@ from harness.errors import GoldensError
 
 def port_setting(folder: Path) -> str:
     """`port` of the nearest pyproject.toml, in `folder` or above it; empty when none is named."""
-    for place in (folder, *folder.parents):
-        path = place / "pyproject.toml"
-        if path.is_file():
-            return _port(path)
-    return ""
+    path = project_folder(folder) / "pyproject.toml"
+    return _port(path) if path.is_file() else ""
+
+
+def project_folder(folder: Path) -> Path:
+    """Where the nearest pyproject.toml is, in `folder` or above it; `folder` when there is none."""
+    places = (folder, *folder.parents)
+    return next((place for place in places if (place / "pyproject.toml").is_file()), folder)
 
 
 def _port(path: Path) -> str:

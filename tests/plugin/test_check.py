@@ -1,5 +1,6 @@
 """What passes, what fails, what is skipped, and what a failure says."""
 
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +19,7 @@ def test_a_wrong_component_fails_by_itself_and_first(parity: Run) -> None:
     result.stdout.fnmatch_lines(
         [
             "layers.0.q_proj   hello float32 isolated   FAIL   error 1e+06 x noise floor",
-            "  error 0.1 whole, 0.1 worst row, 0.1 worst channel; allowed 4e-07 whole*",
+            "  error 0.1 whole, 0.1 worst row, 0.1 worst channel; allowed * whole*",
             "  largest difference at *: port *, golden *",
             "  golden: tiny.h5, digest ????????????",
             "  again: pytest 'test_parity.py::test_component?tiny/hello/float32/isolated/layers.0.q_proj?'",
@@ -88,6 +89,51 @@ def test_damage_is_found_by_the_test_that_reads_it(project: pytest.Pytester, par
     result = parity()
     result.assert_outcomes(passed=34, failed=2)
     result.stdout.fnmatch_lines(["*tiny.h5 is damaged at /goldens/float32/hello/lm_head/output: *"])
+    result.stdout.fnmatch_lines(["tiny.h5: 34 pass, 0 fail, 0 unmeasured, 2 could not be compared"])
+
+
+UNCOMPARED = """
+    import pytest
+
+    @pytest.fixture
+    def other():
+        {setup}
+
+    @pytest.mark.goldens("tiny.h5", include="lm_head", cases="hello", dtypes="float32")
+    def test_component(goldens, port, other):
+        if goldens.comparison.mode == "isolated":
+            {body}
+        goldens.check(port)
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "body", "passed", "uncompared"),
+    [
+        ("pass", "raise RuntimeError('crash')", 1, 1),
+        ("pass", "goldens.check(3)", 1, 1),
+        ("pass", "goldens.check(port); goldens.check(3)", 1, 1),
+        ("raise RuntimeError('crash')", "pass", 0, 2),
+    ],
+    ids=["crash", "no port", "second of two", "fixture"],
+)
+def test_what_could_not_be_compared_is_counted(
+    project: pytest.Pytester, setup: str, body: str, passed: int, uncompared: int
+) -> None:
+    project.makepyfile(textwrap.dedent(UNCOMPARED).format(setup=setup, body=body))
+    project.runpytest().stdout.fnmatch_lines(
+        [
+            "*= goldens =*",
+            f"tiny.h5: {passed} pass, 0 fail, 0 unmeasured, {uncompared} could not be compared",
+        ]
+    )
+
+
+def test_a_test_that_is_skipped_otherwise_is_not_counted(project: pytest.Pytester) -> None:
+    project.makepyfile(textwrap.dedent(UNCOMPARED).format(setup="pytest.skip('later')", body="pass"))
+    result = project.runpytest()
+    result.assert_outcomes(skipped=2)
+    result.stdout.no_fnmatch_line("*could not be compared*")
 
 
 def test_results_of_other_processes_are_summed_up(parity: Run) -> None:

@@ -1,5 +1,6 @@
 """Where the port comes from, and what is refused."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_fixture_of_that_name_is_used_instead(project: pytest.Pytester) -> Non
     few(project, conftest=conftest).assert_outcomes(failed=2)
 
 
-def test_a_port_in_another_dtype_is_not_compared(project: pytest.Pytester) -> None:
+def test_a_port_in_another_dtype_does_not_pass(project: pytest.Pytester) -> None:
     conftest = """
         import pytest
         from tests.fakes import NumpyPort
@@ -61,7 +62,7 @@ def test_a_port_in_another_dtype_is_not_compared(project: pytest.Pytester) -> No
     """
     result = few(project, conftest=conftest)
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["lm_head * UNMEASURED   the port answered in bfloat16, asked for float32"])
+    result.stdout.fnmatch_lines(["lm_head * the port answered in bfloat16, asked for float32*"])
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,7 @@ def test_a_port_that_cannot_be_made_gets_one_sentence(
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines([sentence])
     result.stdout.no_fnmatch_line("*harness/*")
+    result.stdout.no_fnmatch_line("During handling of the above exception*")
 
 
 def test_what_is_no_port_gets_one_sentence(project: pytest.Pytester) -> None:
@@ -99,3 +101,65 @@ def test_a_checkpoint_that_moved_is_named_by_the_marker(project: pytest.Pytester
     (project.path / "checkpoint").rename(project.path / "moved")
     parity(keywords=FEW).assert_outcomes(failed=2)
     parity(keywords=f'{FEW}, checkpoint="moved"').assert_outcomes(passed=2)
+
+
+def test_each_test_gets_the_checkpoint_that_its_marker_names(project: pytest.Pytester) -> None:
+    (write_checkpoint(project.path / "other") / "model.safetensors").write_bytes(b"trained on")
+    project.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.goldens("tiny.h5", {FEW})
+        def test_recorded(goldens, port):
+            goldens.check(port)
+
+        @pytest.mark.goldens("tiny.h5", checkpoint="other", {FEW})
+        def test_other(goldens, port):
+            goldens.check(port)
+        """
+    )
+    result = project.runpytest()
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["checkpoint *other is not the recorded one: *"])
+
+
+def test_a_port_given_as_an_object_takes_no_checkpoint(project: pytest.Pytester) -> None:
+    """It is made already: to accept the keyword would be to seem to have checked its weights."""
+    conftest = """
+        import pytest
+        from tests.fakes import NumpyPort
+
+        @pytest.fixture(scope="session")
+        def port():
+            return NumpyPort("float32")
+    """
+    project.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.goldens("tiny.h5", checkpoint="checkpoint", {FEW})
+        def test_component(goldens, port):
+            goldens.check(port)
+        """,
+        conftest=conftest,
+    )
+    result = project.runpytest()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["the marker names checkpoint='*checkpoint', and goldens.check was given *"])
+
+
+def test_a_port_is_looked_for_in_the_folder_that_names_it(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.path / "tox.ini").unlink()
+    project.makepyprojecttoml('[tool.goldens]\nport = "port_above:make"\n')
+    project.makepyfile(port_above="from tests.fakes import make")
+    inner = project.mkdir("inner")
+    (inner / "pytest.ini").write_text("[pytest]\ngoldens_dir = ..\n")
+    (inner / "test_parity.py").write_text(
+        "import pytest\n\n"
+        f'@pytest.mark.goldens("tiny.h5", {FEW})\n'
+        "def test_component(goldens, port):\n    goldens.check(port)\n"
+    )
+    monkeypatch.chdir(inner)
+    project.run(sys.executable, "-m", "pytest").assert_outcomes(passed=2)
