@@ -26,9 +26,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # as markup, the name of a table in square brackets would be swallowed
 )
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Golden files.", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Golden files.", show_default=False)]
 Include = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these components.")]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="All but these components.")]
 Cases = Annotated[list[str] | None, typer.Option("--case", metavar="NAME", help="Only these cases.")]
@@ -42,7 +43,7 @@ class Modes(enum.StrEnum):
     BOTH = "both"
 
 
-@app.command()
+@app.command(short_help="Record what every component of a reference does.")
 def record(
     suite: Annotated[
         Path | None, typer.Argument(metavar="SUITE.toml", help="What to record.", show_default=False)
@@ -84,12 +85,14 @@ def record(
     raise typer.Exit(0 if holds else 1)
 
 
-@app.command()
+@app.command(short_help="Find the first wrong component of a port.")
 def replay(
     files: Files,
     port: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:FACTORY", help="The port; else [tool.goldens] port of pyproject.toml."),
+        typer.Option(
+            metavar="MODULE:FACTORY", help="The port; else port under [tool.goldens] in pyproject.toml."
+        ),
     ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where the recorded checkpoint is on this machine.")
@@ -111,9 +114,11 @@ def replay(
     from harness.replay import command
     from harness.report.result import parse_listed
     from harness.report.terminal import show_run
-    from harness.settings import make_importable
+    from harness.settings import make_importable, project_folder
 
     make_importable(Path.cwd())
+    if not port:
+        make_importable(project_folder(Path.cwd()))
     question = command.Question(
         port=command.port_or_setting(port, Path.cwd()),
         checkpoint=checkpoint,
@@ -136,7 +141,7 @@ def replay(
     raise typer.Exit(0 if holds else 1)
 
 
-@app.command()
+@app.command(short_help="Say what is in a golden file.")
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A golden file.", show_default=False)],
     json: Json = False,
@@ -153,7 +158,7 @@ def show(
         show_contents(summary, _console())
 
 
-@app.command()
+@app.command(short_help="Check every byte of golden files.")
 def verify(files: Files) -> None:
     """Hold every byte of golden files against its digest, and their index against HDF5."""
     from harness.store.verify import verify as problems_of
