@@ -28,10 +28,9 @@ def multiple(mode: Mode, count: float) -> float:
 
     Isolated, errors of many elements average out, and few scatter: a single one of thousands is 6 times the floor's
     standard deviation by chance. End to end, elements move together, driven by a few roundings early on, so that
-    their number says nothing, and the floor is known from three samples only.
-    docs/numerics.md has the largest error over floor of correct ports.
+    their number says nothing. docs/numerics.md has the largest error over floor of correct ports.
     """
-    return 4.0 + 4.0 / math.sqrt(count) if mode is Mode.ISOLATED else 12.0
+    return 4.0 + 4.0 / math.sqrt(count) if mode is Mode.ISOLATED else 6.0
 
 
 def limit(floor: Floor, dtype: str, mode: Mode, exact: bool, counts: Views) -> Views:
