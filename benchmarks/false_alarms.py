@@ -19,7 +19,7 @@ from harness.checkpoints import read_config
 from harness.inputs import Rows, assemble, draw_rows
 from harness.model import Mode, Verdict
 from harness.record.keep import parse
-from harness.record.recorder import Request, record
+from harness.record.recorder import Request, Silent, record
 from harness.replay.port import load_port
 from harness.replay.session import Session
 from harness.report.result import Result
@@ -27,14 +27,6 @@ from harness.settings import port_setting
 from harness.store.reader import GoldenFile
 
 BUILT_IN = sorted((Path(__file__).parent.parent / "goldens" / "checkpoints").glob("*/config.json"))
-
-
-class Silent:
-    def start(self, total: int) -> None:
-        pass
-
-    def step(self, done: str) -> None:
-        pass
 
 
 def results(folder: Path, seeds: int, length: int, dtype: str) -> list[Result]:

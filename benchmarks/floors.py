@@ -38,7 +38,7 @@ from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
 from harness.model import Golden, Mode, Views
 from harness.record.keep import parse
-from harness.record.recorder import Request, record
+from harness.record.recorder import Request, Silent, record
 from harness.record.reference import TORCH_DTYPES
 from harness.record.torch_arrays import TorchArrays
 from harness.replay.port import Isolated
@@ -229,14 +229,6 @@ def make_wide(folder: Path, hidden: int) -> GoldenFile:
     )
     record(request, path, Silent())
     return GoldenFile.open(path)
-
-
-class Silent:
-    def start(self, total: int) -> None:
-        pass
-
-    def step(self, done: str) -> None:
-        pass
 
 
 def report(name: str, found: list[Row], console: Console) -> list[str]:

@@ -23,7 +23,7 @@ from harness.inputs import CaseInputs, Rows, assemble
 from harness.model import Mode
 from harness.record import reference
 from harness.record.keep import parse
-from harness.record.recorder import Request, record
+from harness.record.recorder import Request, Silent, record
 from harness.store.reader import GoldenFile
 from qwen_flax import checkpoint as checkpoints
 from qwen_flax import config as configs
@@ -95,14 +95,6 @@ def logits_floor(folder: Path, dtype: str, ids: np.ndarray) -> float:
         (golden,) = file.contents.goldens
         rms = float(np.sqrt(np.mean(np.square(file.output(golden).astype(np.float64)))))
         return multiple(Mode.END_TO_END, 1) * noise_floor(golden.end_to_end, dtype, False).row * rms
-
-
-class Silent:
-    def start(self, total: int) -> None:
-        pass
-
-    def step(self, done: str) -> None:
-        pass
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ class NumpyArrays:
         self.wide_dtype = np.result_type(self.dtype, np.float32)
 
     concat = staticmethod(np.concatenate)
-    exp = staticmethod(np.exp)
     cos = staticmethod(np.cos)
     sin = staticmethod(np.sin)
     where = staticmethod(np.where)

@@ -18,7 +18,7 @@ from harness.errors import GoldensError
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
 from harness.model import Component
-from harness.record.discover import Decoder, Module
+from harness.record.discover import Decoder, Module, component_name
 from harness.record.torch_arrays import TorchArrays
 
 Captured = dict[str, Tensor]
@@ -92,7 +92,7 @@ def _watching(decoder: Decoder, seen: Captured) -> Iterator[None]:
     with ExitStack() as stack:
         for path, module in decoder.model.named_modules():
             if not list(module.children()):
-                name = path.removeprefix(decoder.prefix + ".").replace("act_fn", "act")
+                name = component_name(path, decoder.prefix)
                 stack.enter_context(_hook(module.register_forward_hook, _keep_output(seen, name)))
         attentions = {}
         for number, layer in enumerate(decoder.layers):

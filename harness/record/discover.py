@@ -216,11 +216,17 @@ def _part(module: Module, name: str, part: str) -> Module:
     return found
 
 
+def component_name(path: str, prefix: str) -> str:
+    """The component that a module at `path` is: without the base's name, and the activation by its step's name."""
+    name = path.removeprefix(f"{prefix}.")
+    return f"{name.removesuffix('.act_fn')}.act" if name.endswith(".act_fn") else name
+
+
 def _refuse_unknown(decoder: Decoder, known: set[str]) -> None:
     """Every leaf of the module tree is a component, or recording would look away from it."""
     unknown = []
     for path, module in decoder.model.named_modules():
-        name = path.removeprefix(decoder.prefix + ".").replace("act_fn", "act")
+        name = component_name(path, decoder.prefix)
         is_known = name in known or f"{name}.cos" in known
         if path and not list(module.children()) and not is_known:
             unknown.append(f"{path} ({type(module).__name__})")

@@ -29,6 +29,16 @@ class Progress(Protocol):
     def step(self, done: str) -> None: ...
 
 
+class Silent:
+    """Progress that is not told."""
+
+    def start(self, total: int) -> None:
+        pass
+
+    def step(self, done: str) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Request:
     """What to record.

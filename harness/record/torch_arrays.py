@@ -17,7 +17,6 @@ class TorchArrays:
         self.wide_dtype = torch.promote_types(dtype, torch.float32)
 
     concat = staticmethod(torch.cat)
-    exp = staticmethod(torch.exp)
     cos = staticmethod(torch.cos)
     sin = staticmethod(torch.sin)
     where = staticmethod(torch.where)

@@ -141,12 +141,8 @@ def first_wrong(results: Iterable[Result], order: Sequence[str]) -> Result | Non
     return min(by_itself or failed, key=lambda result: position[result.component], default=None)
 
 
-def list_unmeasured(results: Iterable[Result], listed: Mapping[str, str]) -> list[Result]:
-    """Mark those unmeasured results that `listed`, glob of component names -> reason, allows for."""
-    return [with_listed(result, listed) for result in results]
-
-
 def with_listed(result: Result, listed: Mapping[str, str]) -> Result:
+    """Mark an unmeasured result that `listed`, glob of component names -> reason, allows for."""
     if result.verdict is not Verdict.UNMEASURED:
         return result
     reasons = (reason for glob, reason in listed.items() if fnmatchcase(result.component, glob))

@@ -1,7 +1,6 @@
 """What HDF5 calls the things a golden file is made of. Imported by the writer and by `verify` only."""
 
 import h5py
-import ml_dtypes
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 
@@ -32,10 +31,6 @@ def types() -> dict[str, h5t.TypeID]:
         "int32": h5t.STD_I32LE,
         "int64": h5t.STD_I64LE,
     }
-
-
-def numpy_dtype(name: str) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name).newbyteorder("<")
 
 
 def contiguous() -> h5p.PropDCID:

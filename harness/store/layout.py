@@ -8,12 +8,15 @@ this program can tell a newer file from something else. Imports nothing heavy: c
 """
 
 import hashlib
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from harness.errors import GoldensError
 from harness.model import Case, Contents, Golden, Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 1
 USER_BLOCK = 512
@@ -104,6 +107,17 @@ def content_digest(contents: Contents, tensors: list[Tensor]) -> str:
     timeless = msgspec.structs.replace(contents, provenance=provenance)
     rows = [(row.path, row.dtype, row.shape, row.sha256) for row in tensors]
     return hashlib.sha256(msgspec.json.encode((FORMAT, timeless, rows), order="deterministic")).hexdigest()
+
+
+def numpy_dtype(name: str) -> "np.dtype":
+    """How a payload lies in the file: little-endian; `ml_dtypes.bfloat16` for bfloat16."""
+    import numpy as np
+
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name).newbyteorder("<")
 
 
 def case_path(case: str, argument: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import GoldensError, nearest
 from harness.model import Component, Contents, Golden, Tensor
-from harness.store.layout import USER_BLOCK, Index, UserBlock, decode_index
+from harness.store.layout import USER_BLOCK, Index, UserBlock, decode_index, numpy_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,19 +135,13 @@ class GoldenFile:
     def _read(self, tensor: Tensor) -> np.ndarray:
         import numpy as np
 
-        if tensor.dtype == "bfloat16":
-            import ml_dtypes
-
-            dtype = np.dtype(ml_dtypes.bfloat16)
-        else:
-            dtype = np.dtype(tensor.dtype).newbyteorder("<")
         payload = memoryview(self._content)[tensor.offset : tensor.offset + tensor.nbytes]
         if hashlib.sha256(payload).hexdigest() != tensor.sha256:
             raise GoldensError(
                 f"{self.path} is damaged at {tensor.path}: it does not hash to what was recorded;"
                 " copy it again, or record it again"
             )
-        return np.frombuffer(payload, dtype).reshape(tensor.shape)
+        return np.frombuffer(payload, numpy_dtype(tensor.dtype)).reshape(tensor.shape)
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -24,6 +24,7 @@ from harness.store.layout import (
     UserBlock,
     expected_paths,
     golden_group,
+    numpy_dtype,
     readable,
 )
 
@@ -79,7 +80,7 @@ class GoldenWriter:
             raise ValueError(f"{path}: a golden file holds {', '.join(self._types)}; not {dtype}")
         if array.size == 0:
             raise ValueError(f"{path}: shape {array.shape} has no elements, and would agree with anything")
-        payload = np.ascontiguousarray(array, dtype=hdf5.numpy_dtype(dtype)).reshape(array.shape)
+        payload = np.ascontiguousarray(array, dtype=numpy_dtype(dtype)).reshape(array.shape)
         raw = payload.view(np.uint16) if dtype == "bfloat16" else payload
         kind = self._types[dtype]
         parent, name = path.rsplit("/", 1)

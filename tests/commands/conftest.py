@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from tests.commandline import runner
 
 ROOT = Path(__file__).parents[2]
 SUITE = """
@@ -25,13 +23,6 @@ padding = "left"
 """
 
 
-@dataclass
-class Told:
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def goldens(monkeypatch, capsys, tmp_path):
     """Run `goldens` in a project with `checkpoint/`, `suites/small.toml` and the port of `qwen_flax`."""
@@ -40,19 +31,7 @@ def goldens(monkeypatch, capsys, tmp_path):
     (tmp_path / "suites" / "small.toml").write_text(SUITE)
     (tmp_path / "pyproject.toml").write_text('[tool.goldens]\nport = "qwen_flax.port:make"\n')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["goldens", *arguments])
-        try:
-            main()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code
-        captured = capsys.readouterr()
-        return Told(status or 0, captured.out, captured.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

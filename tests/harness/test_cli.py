@@ -4,24 +4,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from tests.commandline import Told, runner
 from tests.fakes import write_checkpoint, write_golden
 
 PORT = ("--port", "tests.fakes:make")
 FAULTY = ("--port", "tests.fakes:make_faulty")
 PARTIAL = ("--port", "tests.fakes:make_partial")
-
-
-@dataclass
-class Told:
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -33,19 +25,7 @@ def goldens(
     write_golden(tmp_path / "tiny.h5", ("float32", "bfloat16"), ("hello", "padded"), checkpoint)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments: str) -> Told:
-        monkeypatch.setattr(sys, "argv", ["goldens", *arguments])
-        try:
-            main()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
-        captured = capsys.readouterr()
-        return Told(status, captured.out, captured.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 def test_a_right_port_holds(goldens: Callable[..., Told]) -> None:

@@ -13,7 +13,7 @@ from harness.checkpoints import read_config  # noqa: E402
 from harness.compare.files import compare_files  # noqa: E402
 from harness.errors import GoldensError  # noqa: E402
 from harness.record.keep import parse  # noqa: E402
-from harness.record.recorder import Request, record  # noqa: E402
+from harness.record.recorder import Request, Silent, record  # noqa: E402
 from harness.record.reference import TORCH_DTYPES  # noqa: E402
 from harness.store.reader import GoldenFile  # noqa: E402
 from harness.store.verify import verify  # noqa: E402
@@ -32,14 +32,6 @@ FAMILIES = {
     "qwen2": ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     "qwen3": ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
 }
-
-
-class Silent:
-    def start(self, total):
-        pass
-
-    def step(self, done):
-        pass
 
 
 def make_checkpoint(folder, family="llama", **changes):
