@@ -6,9 +6,9 @@
 For every kind of component and dtype it prints, over all layers and cases: the reference's error against float64 over
 the modelled floor and the port's over the noise floor (largest of the three views), the tolerance of the whole tensor
 as a relative L2 (median and maximum), and the tolerance over the worst error of an honest implementation. Reference
-and port are two of these; where both happen to round alike, a third stands for other honest orders: products and
-norms summed from the first term to the last in float32, the bias added after rounding, and the frequencies of cos and
-sin by exp and log in float32.
+and port are two of these; where both happen to round alike, a third stands for other honest orders: products, norms
+and softmax summed from the first term to the last in float32, the bias added after rounding, and the frequencies of
+cos and sin by exp and log in float32.
 
 Exits with 1 when an error exceeds its tolerance, when the tolerance of a float32 product reaches 1e-5 up to
 K = 4,864, or when a kind's tolerance is more than 8 times the worst honest error.
@@ -106,7 +106,7 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
     if component.step in THIRD:
         other = THIRD[component.step](evaluation, TORCH_DTYPES[golden.dtype])
         same = exact[:, : other.shape[1], ..., : other.shape[-1]]
-        third = relative(other - same, same)
+        third = error(other).whole if other.shape == exact.shape else relative(other - same, same)
     floor = noise_floor(golden.isolated, golden.dtype, component.exact)
     sizes = counts(exact.shape, component.axes, where)
     allowed = limit(golden.isolated, golden.dtype, Mode.ISOLATED, component.exact, sizes)
@@ -128,6 +128,7 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
 
 
 def relative(error: np.ndarray, reference: np.ndarray) -> float:
+    """Of the whole tensor."""
     return float(np.linalg.norm(error) / np.linalg.norm(reference))
 
 
@@ -155,6 +156,17 @@ def normed_in_order(e: Evaluation, dtype: torch.dtype) -> np.ndarray:
     return (e.parameters["weight"].to(dtype) * normed.to(dtype)).double().numpy()
 
 
+def softmax_in_order(e: Evaluation, dtype: torch.dtype) -> np.ndarray:
+    """A softmax whose exponentials are added one after another in float32."""
+    visible = STEPS["probs"].evaluate(e) > 0
+    scores = torch.where(visible, e.inputs["scores"], -torch.inf).float()
+    terms = torch.exp(scores - scores.amax(-1, keepdim=True))
+    total = torch.zeros(*terms.shape[:-1], 1)
+    for key in range(terms.shape[-1]):
+        total += terms[..., key, None]
+    return (terms / total).nan_to_num().to(dtype).double().numpy()
+
+
 def by_logarithm(e: Evaluation, function: str) -> np.ndarray:
     """cos or sin in float32, with frequencies exp(-2i / D ln theta)."""
     size, theta = e.settings["head_dim"], np.float32(e.settings["theta"])
@@ -168,6 +180,7 @@ THIRD: dict[str, Callable[[Evaluation, torch.dtype], np.ndarray]] = {
     "linear": summed_in_order,
     "rms_norm": normed_in_order,
     "head_norm": normed_in_order,
+    "probs": softmax_in_order,
     "cos": lambda e, dtype: by_logarithm(e, "cos"),
     "sin": lambda e, dtype: by_logarithm(e, "sin"),
 }
