@@ -74,7 +74,7 @@ def record(
         raise GoldensError(
             f"recording needs {error.name}: install this package with its extra [record]"
         ) from error
-    holds = command.record(
+    asked = command.Asked(
         suite=suite,
         checkpoint=checkpoint,
         output=output,
@@ -82,6 +82,7 @@ def record(
         keep=tuple(keep or ()),
         cases=tuple(case or ()),
     )
+    holds = command.record(asked)
     raise typer.Exit(0 if holds else 1)
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -32,21 +32,25 @@ from harness.suite import Suite, build_cases, default_suite, load_suite
 _SHOWN = 10
 
 
-def record(
-    *,
-    suite: Path | None,
-    checkpoint: str | None,
-    output: Path | None,
-    dtypes: tuple[str, ...],
-    keep: tuple[str, ...],
-    cases: tuple[str, ...],
-) -> bool:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says. Without a suite, the default one; what is empty or None is the suite's own."""
+
+    suite: Path | None
+    checkpoint: str | None
+    output: Path | None
+    dtypes: tuple[str, ...]
+    keep: tuple[str, ...]
+    cases: tuple[str, ...]
+
+
+def record(asked: Asked) -> bool:
     """Record, and say on stdout what became of it; progress goes to stderr.
 
     A golden file that is there is never replaced: a recording that agrees with it within the noise floor leaves it
     as it is, and one that does not is written beside it as NAME.h5.new. False if there is such a difference.
     """
-    plan = _plan(suite, checkpoint, output, dtypes, keep, cases)
+    plan = _plan(asked)
     console = Console(highlight=False, soft_wrap=True)
     pending = plan.golden.with_name(plan.golden.name + ".new")
     old = _there(plan.golden)
@@ -72,28 +76,24 @@ def _there(path: Path) -> GoldenFile | None:
         ) from error
 
 
-def _plan(
-    suite: Path | None,
-    checkpoint: str | None,
-    output: Path | None,
-    dtypes: tuple[str, ...],
-    keep: tuple[str, ...],
-    cases: tuple[str, ...],
-) -> Suite:
+def _plan(asked: Asked) -> Suite:
     """The suite with what the command line says instead of it."""
-    for dtype in dtypes:
+    for dtype in asked.dtypes:
         if dtype not in TORCH_DTYPES:
             raise GoldensError(f"dtype {dtype!r} cannot be recorded: choose from {', '.join(TORCH_DTYPES)}")
-    plan = default_suite(checkpoint or "") if suite is None else load_suite(suite)
+    plan = default_suite(asked.checkpoint or "") if asked.suite is None else load_suite(asked.suite)
     plan = replace(
         plan,
-        checkpoint=checkpoint or plan.checkpoint,
-        golden=output or plan.golden,
-        dtypes=tuple(dict.fromkeys(dtypes or plan.dtypes)),
-        keep=keep or plan.keep,
+        checkpoint=asked.checkpoint or plan.checkpoint,
+        golden=asked.output or plan.golden,
+        dtypes=tuple(dict.fromkeys(asked.dtypes or plan.dtypes)),
+        keep=asked.keep or plan.keep,
     )
-    if not cases:
-        return plan
+    return _only(plan, asked.cases) if asked.cases else plan
+
+
+def _only(plan: Suite, cases: tuple[str, ...]) -> Suite:
+    """The suite with these cases: its randomized ones, and any of its prompts file."""
     drawn = tuple(entry for entry in plan.randomized if entry.name in cases)
     fixed = tuple(name for name in dict.fromkeys(cases) if name not in {entry.name for entry in drawn})
     known = (*load_prompts(plan.prompts), *(entry.name for entry in plan.randomized))
