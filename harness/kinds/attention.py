@@ -67,10 +67,9 @@ def _probs(e: Evaluation) -> Array:
 def _probs_variance(e: Evaluation, output: Array, u: float) -> Array:
     """What exponentials, their sum, the quotient and the last rounding do to a probability p.
 
-    An exponential is off by its argument's rounding (with half of its largest variance, as it is on average over many
-    keys) and its own, relatively; a probability moves with its own
-    exponential, as far as it is not all of the sum, and against all others. Adding n terms rounds n - 1 times, and
-    terms below the roundoff of the sum not at all.
+    An exponential is off by its argument's rounding (with half of its largest variance, as it is on average over
+    many keys) and its own, relatively; a probability moves with its own exponential, as far as it is not all of the
+    sum, and against all others. Adding n terms rounds n - 1 times, and terms below the roundoff of the sum not at all.
     """
     visible = _visible(e)
     scores = e.xp.where(visible, e.inputs["scores"], e.xp.lowest())

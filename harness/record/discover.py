@@ -46,10 +46,9 @@ def find_decoder(model: Module) -> Decoder:
     return Decoder(model, base, prefix, tuple(base.layers))
 
 
-def discover(model: Module) -> list[Component]:
-    """The components of `model` in forward order, composites after what they are made of."""
-    decoder = find_decoder(model)
-    names = _ParameterNames(model)
+def discover(decoder: Decoder) -> list[Component]:
+    """The components of a model in forward order, composites after what they are made of."""
+    names = _ParameterNames(decoder.model)
     components = list(_components(decoder, names))
     _refuse_unknown(decoder, {component.name for component in components})
     return components

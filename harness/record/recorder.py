@@ -63,7 +63,8 @@ def record(request: Request, output: Path, progress: Progress) -> None:
         goldens: list[Golden] = []
         for dtype in request.dtypes:
             model = reference.load(request.folder, dtype)
-            decoder, components = find_decoder(model), discover(model)
+            decoder = find_decoder(model)
+            components = discover(decoder)
             kept = request.keep.chosen(components)
             if not goldens:
                 progress.start(len(request.dtypes) * (len(request.cases) + len(components)))
