@@ -18,9 +18,14 @@ class NumpyArrays:
         self.dtype = np.dtype(dtype)
         self.wide_dtype = np.result_type(self.dtype, np.float32)
 
+    pi = np.pi
     concat = staticmethod(np.concatenate)
+    stack = staticmethod(np.stack)
     cos = staticmethod(np.cos)
     sin = staticmethod(np.sin)
+    tanh = staticmethod(np.tanh)
+    exp = staticmethod(np.exp)
+    zeros_like = staticmethod(np.zeros_like)
     where = staticmethod(np.where)
     matmul = staticmethod(np.matmul)
 
@@ -63,10 +68,27 @@ class NumpyArrays:
     def silu(self, x: Array) -> Array:
         return x / (1 + np.exp(-x))
 
+    def sigmoid(self, x: Array) -> Array:
+        return 1 / (1 + np.exp(-x))
+
+    def softplus(self, x: Array) -> Array:
+        """log(1 + exp(x))."""
+        return np.logaddexp(x, 0)
+
+    def erf(self, x: Array) -> Array:
+        from scipy.special import erf
+
+        return erf(x)
+
     def softmax(self, x: Array) -> Array:
         """Over the last axis."""
         shifted = np.exp(x - self.greatest(x))
         return shifted / self.total(shifted)
+
+    def log_total_exp(self, x: Array) -> Array:
+        """log(sum(exp(x))) over the last axis, which stays with length 1."""
+        top = self.greatest(x)
+        return top + np.log(self.total(np.exp(x - top)))
 
     def swap(self, x: Array, a: int, b: int) -> Array:
         return np.swapaxes(x, a, b)

@@ -4,8 +4,20 @@ Su et al. 2021, "RoFormer", in the half-split layout: channel i turns together w
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
-from harness.kinds.step import U32, Array, Evaluation, Step, rounding, rounding_up_to_one
+from harness.kinds.precision import rounded
+from harness.kinds.step import (
+    U32,
+    Array,
+    Evaluation,
+    Hypothesis,
+    Step,
+    Variance,
+    rounding,
+    rounding_up_to_one,
+)
 
 
 def _angles(e: Evaluation) -> Array:
@@ -46,11 +58,16 @@ def _sin_variance(e: Evaluation, output: Array, u: float) -> Array:
     return _cos_variance(e, output, u)
 
 
+def _heads(e: Evaluation) -> Array:
+    """x (B T H·D) or (B T H D) -> (B H T D)."""
+    x = e.inputs["x"]
+    return e.xp.swap(x.reshape(*x.shape[:2], -1, e.inputs["cos"].shape[-1]), 1, 2)
+
+
 def _halves_turned(e: Evaluation) -> tuple[Array, Array]:
     """The two products whose sum is the turned head, each (B H T D)."""
-    x, cos, sin = e.inputs["x"], e.inputs["cos"], e.inputs["sin"]
+    x, cos, sin = _heads(e), e.inputs["cos"], e.inputs["sin"]
     size = cos.shape[-1]
-    x = e.xp.swap(x.reshape(*x.shape[:2], -1, size), 1, 2)
     crossed = e.xp.concat((-x[..., size // 2 :], x[..., : size // 2]), -1)
     return x * cos[:, None], crossed * sin[:, None]
 
@@ -64,6 +81,320 @@ def _rope_variance(e: Evaluation, output: Array, u: float) -> Array:
     return rounding(e.xp, u, *_halves_turned(e), output)
 
 
-COS = Step("cos", {"positions": "B T"}, "B T D", _cos, _cos_variance)
-SIN = Step("sin", {"positions": "B T"}, "B T D", _sin, _sin_variance)
-ROPE = Step("rope", {"x": "B T I", "cos": "B T D", "sin": "B T D"}, "B H T D", _rope, _rope_variance)
+def _position(by: int, e: Evaluation) -> Evaluation:
+    return e.with_inputs(positions=e.inputs["positions"] + by)
+
+
+def _positions_from_zero(e: Evaluation) -> Evaluation:
+    """Every row counted from its first column, padding too."""
+    columns = e.xp.indices(e.inputs["positions"].shape[1])
+    return e.with_inputs(positions=e.inputs["positions"] * 0 + columns)
+
+
+def _theta(value: float, e: Evaluation) -> Evaluation | None:
+    return None if value == e.settings["theta"] else e.with_settings(theta=value)
+
+
+Frequencies = Callable[[Evaluation], Array]
+"""The frequency of each channel, (D), both halves."""
+
+
+def _halves(e: Evaluation, half: Array) -> Array:
+    return e.xp.concat((half, half), -1)
+
+
+def _right(e: Evaluation) -> Array:
+    return e.xp.inverse_frequencies(e.settings["theta"], e.settings["head_dim"])
+
+
+def _interleaved(e: Evaluation) -> Array:
+    return _right(e).repeat(2)
+
+
+def _reversed(e: Evaluation) -> Array:
+    return _halves(e, _right(e)[::-1])
+
+
+def _exponent_times(factor: float, e: Evaluation) -> Array:
+    return _halves(e, _right(e) ** factor)
+
+
+def _divided(factor: float, e: Evaluation) -> Array:
+    return _halves(e, _right(e) / factor)
+
+
+def _partial(e: Evaluation) -> Array:
+    """The first half of each head turns, with frequencies of a head of that size; the rest stands still."""
+    size = e.settings["head_dim"]
+    turning = e.xp.inverse_frequencies(e.settings["theta"], size // 2)
+    still = turning * 0
+    return e.xp.concat((turning, still, turning, still), -1)
+
+
+def _of_hidden(e: Evaluation) -> Array:
+    size, hidden = e.settings["head_dim"], e.settings.get("hidden_size", e.settings["head_dim"])
+    return _halves(e, e.xp.inverse_frequencies(e.settings["theta"], hidden)[: size // 2])
+
+
+def _low_precision(precision: str, e: Evaluation) -> Array:
+    return _halves(e, rounded(_right(e), precision))
+
+
+def _of(function: str, angles: Callable[[Evaluation], Array], e: Evaluation) -> Array:
+    return e.xp.narrow(getattr(e.xp, function)(angles(e)))
+
+
+def _of_longer(function: str, factor: int, e: Evaluation) -> Array:
+    return _of(function, _angles, e) * (1 + 0.1 * math.log(factor))
+
+
+def _by(frequencies: Frequencies, e: Evaluation) -> Array:
+    return e.xp.wide(e.inputs["positions"])[..., None] * frequencies(e)
+
+
+def _variance_of(angles: Callable[[Evaluation], Array]) -> Variance:
+    """The rounding of other angles: theirs, relatively as large as the right ones' may be, and the function's."""
+
+    def variance(e: Evaluation, output: Array, u: float) -> Array:
+        relative = (math.log(e.settings["theta"]) ** 2 + 3) * (U32**2 / 6)
+        own = rounding(e.xp, U32, output) + rounding(e.xp, u, output)
+        return angles(e) ** 2 * relative * abs(1 - output**2) + own
+
+    return variance
+
+
+def _angles_rounded(precision: str, e: Evaluation) -> Array:
+    return rounded(_angles(e), precision)
+
+
+def _positions_rounded(precision: str, e: Evaluation) -> Array:
+    positions = rounded(e.inputs["positions"], precision)
+    return positions[..., None] * _halves(e, _right(e))
+
+
+def _angle_hypotheses(function: str, other: str) -> tuple[Hypothesis, ...]:
+    """function: `cos` or `sin`; other: the other one."""
+    angles: tuple[tuple[str, str, Frequencies], ...] = (
+        (
+            "frequencies_interleaved",
+            "frequencies interleaved (a a b b), where heads are split in halves",
+            _interleaved,
+        ),
+        ("frequencies_reversed", "frequencies in reverse order", _reversed),
+        (
+            "frequency_exponent_halved",
+            "frequencies theta^(-i/D) instead of theta^(-2i/D)",
+            partial(_exponent_times, 0.5),
+        ),
+        (
+            "frequency_exponent_doubled",
+            "frequencies theta^(-4i/D) instead of theta^(-2i/D)",
+            partial(_exponent_times, 2),
+        ),
+        *(
+            (
+                f"linear_scaling_{factor}",
+                f"positions divided by {factor} (linear scaling)",
+                partial(_divided, factor),
+            )
+            for factor in (2, 4, 8)
+        ),
+        ("partial_rotary", "only half of each head turns (partial rotary)", _partial),
+        ("frequencies_of_hidden", "frequencies of the hidden size instead of the head size", _of_hidden),
+        *(
+            (
+                "frequencies_low_precision",
+                f"frequencies rounded to {precision}",
+                partial(_low_precision, precision),
+            )
+            for precision in ("bfloat16", "float16")
+        ),
+    )
+    found = [(name, says, partial(_by, frequencies)) for name, says, frequencies in angles]
+    for precision in ("bfloat16", "float16"):
+        found.append(
+            ("angles_low_precision", f"angles rounded to {precision}", partial(_angles_rounded, precision))
+        )
+        found.append(
+            (
+                "positions_low_precision",
+                f"positions rounded to {precision}, which has no whole numbers beyond "
+                f"{'256' if precision == 'bfloat16' else '2048'}",
+                partial(_positions_rounded, precision),
+            )
+        )
+    return (
+        *(
+            Hypothesis(f"theta_{value:g}", f"theta is {value:g}", change=partial(_theta, value))
+            for value in (1e4, 1e5, 5e5, 1e6, 5e6, 1e7)
+        ),
+        Hypothesis("position_plus_one", "positions are one too far", change=partial(_position, 1)),
+        Hypothesis("position_minus_one", "positions are one too early", change=partial(_position, -1)),
+        Hypothesis(
+            "positions_from_zero",
+            "positions are columns: padding counted, start ignored",
+            change=_positions_from_zero,
+        ),
+        Hypothesis(
+            "position_zero",
+            "every position is 0",
+            change=lambda e: e.with_inputs(positions=e.inputs["positions"] * 0),
+        ),
+        Hypothesis(
+            "cos_and_sin_exchanged",
+            f"{other} instead of {function}",
+            evaluate=partial(_of, other, _angles),
+            variance=_variance_of(_angles),
+        ),
+        *(
+            Hypothesis(
+                "attention_factor",
+                f"scaled by {1 + 0.1 * math.log(factor):.4g}, YaRN's attention factor for {factor} times the length",
+                evaluate=partial(_of_longer, function, factor),
+            )
+            for factor in (2, 4, 8, 16, 32)
+        ),
+        Hypothesis(
+            "sign_flipped",
+            f"-{function} instead of {function}",
+            evaluate=lambda e: -_of(function, _angles, e),
+        ),
+        *(
+            Hypothesis(name, says, evaluate=partial(_of, function, turned), variance=_variance_of(turned))
+            for name, says, turned in found
+        ),
+    )
+
+
+Pair = Callable[[Evaluation], tuple[Array, Array]]
+"""The two products whose sum is what a port turns a head into, each (B H T D)."""
+
+
+def _as_halves(e: Evaluation, cos: Array, sin: Array, sign: float = 1.0) -> tuple[Array, Array]:
+    return _halves_turned(e.with_inputs(cos=cos, sin=sin * sign))
+
+
+def _neighbours(e: Evaluation) -> Array:
+    """(B H T D), channels 2i and 2i + 1 exchanged, the first of them negated."""
+    x = _heads(e)
+    pairs = x.reshape(*x.shape[:-1], -1, 2)
+    return e.xp.stack((-pairs[..., 1], pairs[..., 0]), -1).reshape(x.shape)
+
+
+def _interleaved_pairs(e: Evaluation) -> tuple[Array, Array]:
+    """Channel 2i turns with channel 2i + 1, by the i-th angle."""
+    half = e.inputs["cos"].shape[-1] // 2
+    cos, sin = (e.inputs[part][..., :half].repeat(2, axis=-1) for part in ("cos", "sin"))
+    return _heads(e) * cos[:, None], _neighbours(e) * sin[:, None]
+
+
+def _neighbours_by_halves(e: Evaluation) -> tuple[Array, Array]:
+    """Channel 2i turns with channel 2i + 1, by the angles of channels i and i + D/2."""
+    return _heads(e) * e.inputs["cos"][:, None], _neighbours(e) * e.inputs["sin"][:, None]
+
+
+def _not_turned(e: Evaluation) -> tuple[Array, Array]:
+    x = _heads(e)
+    return x, x * 0
+
+
+def _turned_twice(e: Evaluation) -> tuple[Array, Array]:
+    cos, sin = e.inputs["cos"], e.inputs["sin"]
+    return _as_halves(e, cos**2 - sin**2, 2 * cos * sin)
+
+
+def _half_of_head(own_angles: bool, e: Evaluation) -> tuple[Array, Array]:
+    """The first half of each head turns, in halves of its own; the rest stands still.
+
+    own_angles: both halves of what turns have the same angles, as a head of that size would; else the angles given
+    """
+    x, size = _heads(e), e.inputs["cos"].shape[-1]
+    quarter = size // 4
+    turning, still = x[..., : size // 2], x[..., size // 2 :]
+    crossed = e.xp.concat((-turning[..., quarter:], turning[..., :quarter], still * 0), -1)
+
+    def angles(part: str, rest: float) -> Array:
+        given = e.inputs[part]
+        first = (given[..., :quarter],) * 2 if own_angles else (given[..., : size // 2],)
+        return e.xp.concat((*first, given[..., size // 2 :] * 0 + rest), -1)[:, None]
+
+    return x * angles("cos", 1.0), crossed * angles("sin", 0.0)
+
+
+def _dim_major(e: Evaluation) -> tuple[Array, Array]:
+    """x split into heads as (D H) instead of (H D)."""
+    x, size = e.inputs["x"], e.inputs["cos"].shape[-1]
+    apart = e.xp.swap(x.reshape(*x.shape[:2], size, -1), 2, 3)
+    return _halves_turned(e.with_inputs(x=apart))
+
+
+def _one_further(by: int, e: Evaluation) -> tuple[Array, Array]:
+    """Turned by the angle of the next position, or the one before."""
+    cos, sin = e.inputs["cos"], e.inputs["sin"]
+    step = _halves(e, e.xp.inverse_frequencies(e.settings["theta"], cos.shape[-1])) * by
+    return _as_halves(
+        e, cos * e.xp.cos(step) - sin * e.xp.sin(step), sin * e.xp.cos(step) + cos * e.xp.sin(step)
+    )
+
+
+def _first_row(e: Evaluation) -> tuple[Array, Array]:
+    return _as_halves(e, *(e.inputs[part][:1] + e.inputs[part] * 0 for part in ("cos", "sin")))
+
+
+def _turned(name: str, says: str, pair: Pair) -> Hypothesis:
+    def evaluate(e: Evaluation) -> Array:
+        straight, crossed = pair(e)
+        return straight + crossed
+
+    def variance(e: Evaluation, output: Array, u: float) -> Array:
+        return rounding(e.xp, u, *pair(e), output)
+
+    return Hypothesis(name, says, evaluate=evaluate, variance=variance)
+
+
+TURNS = (
+    _turned(
+        "interleaved_pairs",
+        "channels 2i and 2i+1 turn together (interleaved), not i and i+D/2",
+        _interleaved_pairs,
+    ),
+    _turned(
+        "interleaved_pairs",
+        "channels 2i and 2i+1 turn together, by the angles of halves",
+        _neighbours_by_halves,
+    ),
+    _turned(
+        "sign_flipped", "turned backwards", lambda e: _as_halves(e, e.inputs["cos"], e.inputs["sin"], -1)
+    ),
+    _turned("rope_missing", "not turned at all", _not_turned),
+    _turned("rope_twice", "turned twice", _turned_twice),
+    _turned(
+        "cos_and_sin_exchanged",
+        "cos and sin exchanged",
+        lambda e: _as_halves(e, e.inputs["sin"], e.inputs["cos"]),
+    ),
+    *(
+        _turned(
+            "partial_rotary", "only half of each head turns (partial rotary)", partial(_half_of_head, own)
+        )
+        for own in (False, True)
+    ),
+    _turned("heads_dim_major", "heads split as (D H) instead of (H D)", _dim_major),
+    _turned("position_plus_one", "turned as if one position further", partial(_one_further, 1)),
+    _turned("position_minus_one", "turned as if one position earlier", partial(_one_further, -1)),
+    _turned("first_row_for_all", "every text of the batch turned by the first one's positions", _first_row),
+    _turned(
+        "sine_part_missing",
+        "x cos alone: the part with sin left out",
+        lambda e: _as_halves(e, e.inputs["cos"], e.inputs["sin"] * 0),
+    ),
+    _turned(
+        "cosine_part_missing",
+        "the part with sin alone: x cos left out",
+        lambda e: _as_halves(e, e.inputs["cos"] * 0, e.inputs["sin"]),
+    ),
+)
+
+COS = Step("cos", {"positions": "B T"}, "B T D", _cos, _cos_variance, _angle_hypotheses("cos", "sin"))
+SIN = Step("sin", {"positions": "B T"}, "B T D", _sin, _sin_variance, _angle_hypotheses("sin", "cos"))
+ROPE = Step("rope", {"x": "B T I", "cos": "B T D", "sin": "B T D"}, "B H T D", _rope, _rope_variance, TURNS)

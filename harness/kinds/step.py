@@ -11,8 +11,8 @@ S^2 = sum p^2: the expected square of the partial sums of a random permutation (
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from harness.model import UNIT_ROUNDOFF
 
@@ -38,6 +38,58 @@ class Evaluation:
     parameters: Arrays
     settings: Settings
 
+    def with_inputs(self, **changed: Array) -> Self:
+        return replace(self, inputs={**self.inputs, **changed})
+
+    def with_parameters(self, **changed: Array) -> Self:
+        return replace(self, parameters={**self.parameters, **changed})
+
+    def without_parameter(self, role: str) -> Self:
+        return replace(self, parameters={r: value for r, value in self.parameters.items() if r != role})
+
+    def with_settings(self, **changed: Any) -> Self:
+        return replace(self, settings={**self.settings, **changed})
+
+
+Evaluate = Callable[[Evaluation], Array]
+Variance = Callable[[Evaluation, Array, float], Array]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A mistake that a port may have made in a step: what it did instead, as another evaluation of the step.
+
+    name: the mistake, alike in all kinds where it is the same one
+    says: the mistake in words, behind "explained by:"
+    change: what the step was given instead; None if the mistake cannot be made with this evaluation. It is given arrays
+        as they are stored, in full; what comes of it is then cut to a sample and widened
+    evaluate: what was computed instead, if it is not the step with something changed
+    variance: rounding's part in that; by default the step's own
+    whole: every token is needed at once, so that no sample of them can be looked at first
+
+    `settings` hold, beside the step's own, the facts of the model that `harness.diagnose` knows: `head_dim`, `groups`,
+    `hidden_size`, `theta`, `config_window`.
+    """
+
+    name: str
+    says: str
+    change: Callable[[Evaluation], Evaluation | None] | None = None
+    evaluate: Evaluate | None = None
+    variance: Variance | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class CastOrder:
+    """Another order of roundings for the same step: right in exact arithmetic, and inside the noise floor.
+
+    Only the share of bit-identical elements tells it from the reference's. `evaluate` is run in the model's dtype.
+    """
+
+    name: str
+    says: str
+    evaluate: Evaluate
+
 
 @dataclass(frozen=True)
 class Step:
@@ -48,13 +100,19 @@ class Step:
     evaluate: the step in the dtype of its namespace
     variance: (evaluation in float64, its output, unit roundoff of the model's dtype) -> variance of every element;
         None when nothing is rounded
+    hypotheses: the mistakes that ports make in it
+    cast_orders: the other orders of roundings that ports have
+    by_output: parameters whose first axis is the output's last, so that a part of the outputs can be evaluated alone
     """
 
     name: str
     arguments: Mapping[str, str]
     output: str
-    evaluate: Callable[[Evaluation], Array]
-    variance: Callable[[Evaluation, Array, float], Array] | None = None
+    evaluate: Evaluate
+    variance: Variance | None = None
+    hypotheses: tuple[Hypothesis, ...] = ()
+    cast_orders: tuple[CastOrder, ...] = ()
+    by_output: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:

@@ -1,0 +1,133 @@
+"""From the results of a replay to what explains its failures."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.compare.files import places
+from harness.diagnose.fits import describe
+from harness.diagnose.problem import FLOAT64, Array, Donor, Observation, Problem, step_of, wide
+from harness.diagnose.search import Candidate, candidates_for, explaining
+from harness.diagnose.subject import Subject
+from harness.kinds.step import Evaluation
+from harness.model import UNIT_ROUNDOFF, Component, Golden, Mode, Verdict
+from harness.report.result import Explanation, Result
+
+_MOST_FAILED, _MOST_PASSED = 6, 6
+"""How many cases of a component a hypothesis has to hold in, at most."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found for one component: candidates that explain it, or, if none does, a text."""
+
+    component: Component
+    candidates: Sequence[Candidate] = ()
+    text: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(candidate.name for candidate in self.candidates))
+
+    def explanation(self) -> Explanation:
+        said = list(dict.fromkeys(candidate.says for candidate in self.candidates))
+        text = f"one of: {'; '.join(said)}" if len(self.names) > 1 else " or ".join(said)
+        return Explanation(self.component.name, self.names, text or self.text)
+
+
+def explain(subject: Subject, results: Iterable[Result]) -> list[Explanation]:
+    """An explanation for each component that fails isolated, in the order in which they come."""
+    by_component: dict[str, list[Result]] = {}
+    for result in results:
+        if result.mode is Mode.ISOLATED:
+            by_component.setdefault(result.component, []).append(result)
+    findings = [
+        find(subject, subject.file.component(name), own)
+        for name, own in by_component.items()
+        if any(result.verdict is Verdict.FAIL for result in own)
+    ]
+    return [finding.explanation() for finding in _agreed(findings)]
+
+
+def _agreed(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Where several mistakes explain a component and one of them alone explains another of its kind, it is that one."""
+    settled = {
+        (_family(finding.component), finding.names[0]) for finding in findings if len(finding.names) == 1
+    }
+    for finding in findings:
+        known = [name for name in finding.names if (_family(finding.component), name) in settled]
+        if len(finding.names) > 1 and len(known) == 1:
+            left = [candidate for candidate in finding.candidates if candidate.name == known[0]]
+            yield Finding(finding.component, left)
+        else:
+            yield finding
+
+
+def _family(component: Component) -> str:
+    """Components that share their code: cosines and sines come from one place."""
+    return "rotary" if component.step in ("cos", "sin") else component.kind
+
+
+def find(subject: Subject, component: Component, results: Sequence[Result]) -> Finding:
+    """What explains a component's isolated failures, in the most exact dtype that it fails in."""
+    failed = [result for result in results if result.verdict is Verdict.FAIL]
+    compared = [result for result in failed if result.error is not None]
+    if not compared:
+        return Finding(component, text=failed[0].reason)
+    dtype = min((result.dtype for result in compared), key=UNIT_ROUNDOFF.__getitem__)
+    alike = [r for r in results if r.dtype == dtype and r.error is not None]
+    problem = pose(subject, component, dtype, alike)
+    candidates = explaining(problem, subject.withheld)
+    if candidates:
+        return Finding(component, candidates)
+    described = describe(problem, problem.observations[0])
+    tried = len({candidate.name for candidate in candidates_for(problem)})
+    unexplained = (
+        f"unexplained: none of {tried} hypotheses about {component.kind} fits, nor a scale, an offset, another order, "
+        "or a few channels or tokens"
+    )
+    return Finding(component, text=described or unexplained)
+
+
+def pose(subject: Subject, component: Component, dtype: str, results: Sequence[Result]) -> Problem:
+    """The problem of one component in one dtype: run the port again on the cases that say most."""
+    by_error = sorted(results, key=lambda result: -result.over_limit)
+    chosen = [r for r in by_error if r.verdict is Verdict.FAIL][:_MOST_FAILED]
+    chosen += [r for r in by_error if r.verdict is Verdict.PASS][-_MOST_PASSED:]
+    goldens = {(g.case, g.dtype): g for g in subject.file.contents.goldens if g.component == component.name}
+    own = subject.parameters(component.parameters, dtype)
+    observations = [
+        _observe(subject, component, goldens[result.case, dtype], own, result.verdict is Verdict.FAIL)
+        for result in chosen
+    ]
+    return Problem(component, dtype, list(_donors(subject, component, dtype)), observations)
+
+
+def _observe(
+    subject: Subject, component: Component, golden: Golden, parameters: Mapping[str, Array], failed: bool
+) -> Observation:
+    inputs = subject.file.inputs(golden)
+    if not step_of(component).exact:
+        inputs = {name: wide(x) for name, x in inputs.items()}
+    settings = {**subject.facts, **component.settings}
+    return Observation(
+        golden=golden,
+        evaluation=Evaluation(FLOAT64, inputs, parameters, settings),
+        answer=subject.answer(golden),
+        recorded=subject.file.output(golden),
+        places=places(subject.file, golden.case),
+        failed=failed,
+    )
+
+
+def _donors(subject: Subject, component: Component, dtype: str) -> Iterator[Donor]:
+    """Every other component with a parameter of the same role and shape."""
+    shapes = {parameter.name: parameter.shape for parameter in subject.file.contents.parameters}
+    own = {role: shapes[name] for role, name in component.parameters.items()}
+    for other in subject.file.contents.components:
+        shared = {
+            role: name
+            for role, name in other.parameters.items()
+            if shapes[name] == own.get(role) and name != component.parameters[role]
+        }
+        if shared:
+            yield Donor(other, subject.parameters(shared, dtype))
