@@ -11,9 +11,9 @@ import pytest
 
 from harness.errors import GoldensError
 from harness.marker import Comparison
-from harness.model import Verdict
+from harness.model import Mode, Verdict
 from harness.report.result import Result, Run, with_listed
-from harness.report.wording import details, failure_line, headline
+from harness.report.wording import details, explanation_line, failure_line, headline
 from harness.settings import make_importable
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Sessions:
     def __init__(self) -> None:
         self.traced: dict[Path, set[str]] = {}
         self._latest: tuple[_Key, Session] | None = None
+        self._explained: dict[tuple[Path, str, str, Mode], list[str]] = {}
 
     def session(self, comparison: Comparison, port: Any) -> "Session":
         """The session of this golden file, checkpoint and port. Raises GoldensError when there cannot be one."""
@@ -52,6 +53,25 @@ class Sessions:
             session = Session(comparison.file, _factory(comparison, port), self.traced.get(key.path))
             self._latest = (key, session)
         return self._latest[1]
+
+    def explained(self, comparison: Comparison, result: Result, port: Any) -> list[str]:
+        """What explains a failure, in lines: the same for all cases of a component, so it is looked for once."""
+        from harness.diagnose.diagnosis import diagnose_one
+        from harness.replay.session import checkpoint_folder
+
+        if result.verdict is not Verdict.FAIL:
+            return []
+        key = (comparison.file.path, result.component, result.dtype, result.mode)
+        if key not in self._explained:
+            try:
+                folder = checkpoint_folder(comparison.file, comparison.asked.checkpoint)
+            except GoldensError as error:
+                return [f"not explained: {error}"]
+            session = self.session(comparison, port)
+            explanations, notes = diagnose_one(session, folder, comparison.golden, result.mode)
+            told = [explanation_line(e) for e in explanations if e.component == result.component]
+            self._explained[key] = told + notes
+        return self._explained[key]
 
 
 @dataclass(frozen=True)
@@ -114,17 +134,17 @@ class Goldens:
         if self.result.listed:
             pytest.skip(f"unmeasured ({self.result.reason}); listed: {self.result.listed}")
         if self.result.verdict is not Verdict.PASS:
-            self._fail(
-                "\n".join([failure_line(self.result), *(f"  {line}" for line in self._behind(self.result))])
-            )
+            behind = self._behind(self.result, self._sessions.explained(comparison, self.result, port))
+            self._fail("\n".join([failure_line(self.result), *(f"  {line}" for line in behind)]))
 
-    def _behind(self, result: Result) -> list[str]:
-        """The numbers, where the golden is from, and how to run just this one again."""
+    def _behind(self, result: Result, explained: Collection[str]) -> list[str]:
+        """The numbers, what explains them, where the golden is from, and how to run just this one again."""
         file = self.comparison.file
         versions = file.contents.provenance.get("versions", {})
         told = ", ".join(f"{name} {versions[name]}" for name in ("transformers", "torch") if name in versions)
         return [
             *details(result),
+            *explained,
             f"golden: {_shown(file.path, self._root)}, digest {file.digest[:12]}{told and f', recorded with {told}'}",
             f"again: pytest {shlex.quote(self._nodeid)}",
         ]

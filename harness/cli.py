@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import GoldensError
-from harness.model import Mode
+from harness.model import BY_DEFAULT, Mode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,13 +34,28 @@ Include = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only th
 Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="All but these components.")]
 Cases = Annotated[list[str] | None, typer.Option("--case", metavar="NAME", help="Only these cases.")]
 Dtypes = Annotated[list[str] | None, typer.Option("--dtype", metavar="DTYPE", help="Only these dtypes.")]
+Port = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FACTORY", help="The port; else port under [tool.goldens] in pyproject.toml."
+    ),
+]
+Checkpoint = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Where the recorded checkpoint is on this machine.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 
 
 class Modes(enum.StrEnum):
     ISOLATED = "isolated"
     END_TO_END = "end-to-end"
+    DECODE = "decode"
     BOTH = "both"
+    ALL = "all"
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        return {"both": BY_DEFAULT, "all": tuple(Mode)}.get(self) or (Mode(self),)
 
 
 @app.command(short_help="Record what every component of a reference does.")
@@ -89,17 +104,13 @@ def record(
 @app.command(short_help="Find the first wrong component of a port.")
 def replay(
     files: Files,
-    port: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FACTORY", help="The port; else port under [tool.goldens] in pyproject.toml."
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where the recorded checkpoint is on this machine.")
-    ] = None,
+    port: Port = None,
+    checkpoint: Checkpoint = None,
     mode: Annotated[
-        Modes, typer.Option(help="Feed each component goldens, run the whole port, or both.")
+        Modes,
+        typer.Option(
+            help="Feed each component goldens, run the whole port, or both; decode runs it token by token."
+        ),
     ] = Modes.BOTH,
     include: Include = None,
     exclude: Exclude = None,
@@ -115,15 +126,11 @@ def replay(
     from harness.replay import command
     from harness.report.result import parse_listed
     from harness.report.terminal import show_run
-    from harness.settings import make_importable, project_folder
 
-    make_importable(Path.cwd())
-    if not port:
-        make_importable(project_folder(Path.cwd()))
     question = command.Question(
-        port=command.port_or_setting(port, Path.cwd()),
+        port=_port(port),
         checkpoint=checkpoint,
-        modes=tuple(Mode) if mode is Modes.BOTH else (Mode(mode),),
+        modes=mode.modes,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         cases=tuple(case or ()),
@@ -136,6 +143,43 @@ def replay(
     for golden_file in [_open(path) for path in files]:
         run = command.replay(golden_file, question, errors)
         show_run(run, [component.name for component in golden_file.contents.components], told, by_kind)
+        if json:
+            _write(run.to_json())
+        holds = holds and run.holds
+    raise typer.Exit(0 if holds else 1)
+
+
+@app.command(short_help="Say which mistake explains a failure.")
+def explain(
+    files: Files,
+    port: Port = None,
+    checkpoint: Checkpoint = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    case: Cases = None,
+    dtype: Dtypes = None,
+    json: Json = False,
+) -> None:
+    """Replay, and say of every component that fails which mistake explains it, and of the rest how it rounds."""
+    from harness.replay import command
+    from harness.report.terminal import show_explanations
+
+    question = command.Question(
+        port=_port(port),
+        checkpoint=checkpoint,
+        modes=BY_DEFAULT,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        cases=tuple(case or ()),
+        dtypes=tuple(dtype or ()),
+        listed={},
+        always_diagnose=True,
+    )
+    errors = _console(stderr=True)
+    holds = True
+    for golden_file in [_open(path) for path in files]:
+        run = command.replay(golden_file, question, errors)
+        show_explanations(run, errors if json else _console())
         if json:
             _write(run.to_json())
         holds = holds and run.holds
@@ -172,6 +216,17 @@ def verify(files: Files) -> None:
             print(f"  {problem}")
         holds = holds and not problems
     raise typer.Exit(0 if holds else 1)
+
+
+def _port(named: str | None) -> str:
+    """The port that is named, or that the project's settings name, made importable."""
+    from harness.replay.command import port_or_setting
+    from harness.settings import make_importable, project_folder
+
+    make_importable(Path.cwd())
+    if not named:
+        make_importable(project_folder(Path.cwd()))
+    return port_or_setting(named, Path.cwd())
 
 
 def _open(path: Path) -> "GoldenFile":

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import GoldensError, nearest
-from harness.model import Golden, Mode
+from harness.model import BY_DEFAULT, Golden, Mode
+from harness.replay.modes import replays
 from harness.store.reader import GoldenFile
 
 FACE = "goldens(file, ..., include=, exclude=, cases=, dtypes=, modes=, unmeasured=, checkpoint=)"
@@ -74,7 +75,7 @@ def read_marker(files: Sequence[Any], keywords: Mapping[str, Any], root: Path, g
         exclude=_several(keywords, "exclude"),
         cases=_several(keywords, "cases"),
         dtypes=_several(keywords, "dtypes"),
-        modes=tuple(_mode(name) for name in _several(keywords, "modes")) or tuple(Mode),
+        modes=tuple(_mode(name) for name in _several(keywords, "modes")) or BY_DEFAULT,
         unmeasured=_reasons(keywords.get("unmeasured", {})),
         checkpoint=_checkpoint(keywords.get("checkpoint"), root),
     )
@@ -151,5 +152,5 @@ def _of(name: str, file: GoldenFile, asked: Asked) -> Iterator[Comparison]:
         for mode in Mode:
             if mode in asked.modes:
                 for golden in goldens:
-                    if mode is Mode.END_TO_END or golden.isolated is not None:
+                    if replays(file, golden, mode):
                         yield Comparison(name, file, golden, mode, asked)

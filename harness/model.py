@@ -12,10 +12,15 @@ import msgspec
 
 
 class Mode(enum.StrEnum):
-    """How a port is replayed: each component on golden inputs, or the whole port by itself."""
+    """How a port is replayed: each component on golden inputs, the whole port by itself, or token by token."""
 
     ISOLATED = "isolated"
     END_TO_END = "end-to-end"
+    DECODE = "decode"
+
+
+BY_DEFAULT = (Mode.ISOLATED, Mode.END_TO_END)
+"""The modes of a replay that does not say which. Decode is asked for by name."""
 
 
 class Verdict(enum.StrEnum):

@@ -31,7 +31,8 @@ class Finding:
     def explanation(self) -> Explanation:
         said = list(dict.fromkeys(candidate.says for candidate in self.candidates))
         text = f"one of: {'; '.join(said)}" if len(self.names) > 1 else " or ".join(said)
-        return Explanation(self.component.name, self.names, text or self.text)
+        left = self.candidates[0].left if len(self.names) == 1 else None
+        return Explanation(self.component.name, self.names, text or self.text, left)
 
 
 def explain(subject: Subject, results: Iterable[Result]) -> list[Explanation]:

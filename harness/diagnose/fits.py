@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.compare.metrics import Places
 from harness.diagnose.problem import Array, Observation, Problem, Sample
-from harness.diagnose.search import Outcome, agrees, allowance, under
+from harness.diagnose.search import Outcome, allowance, distance, under
 
 _MOST_CHANNELS = 4096
 """Beyond this, comparing every channel with every other takes too long."""
@@ -36,7 +36,7 @@ class Seen:
     def fits(self, output: Array, growth: float = 1.0) -> bool:
         """Whether the port's answer is `output`. growth: how much rounding grew with it."""
         sigma = None if self.outcome.sigma is None else self.outcome.sigma * growth
-        return agrees(self.problem, self.observation, self.answer, Outcome(output, sigma), Sample())
+        return distance(self.problem, self.observation, Outcome(output, sigma), Sample()).over_limit <= 1
 
 
 def describe(problem: Problem, observation: Observation) -> str | None:

@@ -7,13 +7,13 @@ only what is left is evaluated in full.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from harness.compare.metrics import counts, views
-from harness.compare.tolerance import NOTHING, exceeds, limit
+from harness.compare.tolerance import NOTHING, limit, noise_floor
 from harness.diagnose.problem import (
     Array,
     Donor,
@@ -27,6 +27,7 @@ from harness.diagnose.problem import (
 from harness.kinds.precision import rounded
 from harness.kinds.step import Evaluation, Hypothesis
 from harness.model import UNIT_ROUNDOFF, Floor, Mode, Views
+from harness.report.result import ratio
 
 _TOKENS, _CHANNELS = 6, 64
 """How much of a component is looked at first."""
@@ -39,11 +40,16 @@ _PRECISIONS = ("bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A hypothesis as it is tried. donor: whose parameters it says were used."""
+    """A hypothesis as it is tried.
+
+    donor: whose parameters it says were used, and which of them
+    left: the error that is left under it, in noise floors, once it has been held against a whole output
+    """
 
     hypothesis: Hypothesis
     donor: Donor | None = None
     roles: tuple[str, ...] = ()
+    left: float | None = None
 
     @property
     def name(self) -> str:
@@ -118,20 +124,17 @@ def _left(problem: Problem, candidates: Sequence[Candidate], parts: Sequence[Sam
     """Those that a part of each observation does not refute, and then the whole of the first one."""
     first, part = problem.observations[0], parts[0]
     baseline = under(problem, first, None, part)
-    left = [c for c in candidates if _explains(problem, first, c, part, _SLACK, unlike=baseline)]
+    left = [c for c in candidates if _survives(problem, first, c, part, unlike=baseline)]
     for observation, sample in zip(problem.observations[1:], parts[1:], strict=True):
-        left = [c for c in left if _explains(problem, observation, c, sample, _SLACK)]
-    if part.is_all:
-        return left
-    return [c for c in left if _explains(problem, first, c, Sample(), 1.0)]
+        left = [c for c in left if _survives(problem, observation, c, sample)]
+    return list(_confirmed(problem, left))
 
 
-def _explains(
+def _survives(
     problem: Problem,
     observation: Observation,
     candidate: Candidate,
     sample: Sample,
-    slack: float,
     unlike: Outcome | None = None,
 ) -> bool:
     """unlike: the step without a mistake; a hypothesis that makes no difference to it explains nothing.
@@ -141,15 +144,22 @@ def _explains(
     outcome = under(problem, observation, candidate, sample)
     if outcome is None and unlike is None:
         outcome = under(problem, observation, None, sample)
-    if outcome is None:
+    if outcome is None or distance(problem, observation, outcome, sample).over_limit > _SLACK:
         return False
     places = sample.places(observation.places)
-    answer = sample.of(observation.answer, problem.component.axes).astype(np.float64)
-    if not agrees(problem, observation, answer, outcome, sample, slack):
-        return False
     return unlike is None or beyond_rounding(
         outcome.output - unlike.output, unlike.output, unlike.sigma, problem, places
     )
+
+
+def _confirmed(problem: Problem, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Those that the whole of the first observation does not refute either."""
+    observation = problem.observations[0]
+    for candidate in candidates:
+        outcome = under(problem, observation, candidate, Sample())
+        found = None if outcome is None else distance(problem, observation, outcome, Sample())
+        if found is not None and found.over_limit <= 1:
+            yield replace(candidate, left=found.over_floor)
 
 
 def under(
@@ -181,34 +191,49 @@ def under(
     return Outcome(output.astype(np.float64), sigma)
 
 
-def agrees(
-    problem: Problem,
-    observation: Observation,
-    answer: Array,
-    outcome: Outcome,
-    sample: Sample,
-    slack: float = 1.0,
-) -> bool:
-    """Whether the port's answer is that outcome, by the rule that judges components."""
+@dataclass(frozen=True)
+class Distance:
+    """How far the port's answer is from an outcome, in the worst view: over what passes, and over the noise floor."""
+
+    over_limit: float
+    over_floor: float
+
+
+def distance(
+    problem: Problem, observation: Observation, outcome: Outcome, sample: Sample, answer: Array | None = None
+) -> Distance:
+    """By the rule that judges components. answer: the part of the port's answer, if it is not cut out yet."""
     axes, places = problem.component.axes, sample.places(observation.places)
-    if not np.array_equal(np.isfinite(answer), np.isfinite(outcome.output)):
-        return False
-    allowed = allowance(problem, observation, outcome, sample)
-    scaled = Views(allowed.whole * slack, allowed.row * slack, allowed.channel * slack)
+    if answer is None:
+        answer = sample.of(observation.answer, axes).astype(np.float64)
+    finite = np.isfinite(answer)
+    if not np.array_equal(finite, np.isfinite(outcome.output)):
+        return Distance(np.inf, np.inf)
     with np.errstate(invalid="ignore"):
-        error = np.where(np.isfinite(answer), answer - outcome.output, 0.0)
-    return not exceeds(views(error, outcome.output, axes, places), scaled)
+        error = views(np.where(finite, answer - outcome.output, 0.0), outcome.output, axes, places)
+    floor, exact = _floor(problem, observation, outcome, sample), outcome.sigma is None
+    return Distance(
+        ratio(error, allowance(problem, observation, outcome, sample)),
+        ratio(error, noise_floor(floor, problem.dtype, exact)),
+    )
+
+
+def _floor(problem: Problem, observation: Observation, outcome: Outcome, sample: Sample) -> Floor:
+    recorded = observation.golden.isolated
+    places = sample.places(observation.places)
+    modelled = (
+        NOTHING
+        if outcome.sigma is None
+        else views(outcome.sigma, outcome.output, problem.component.axes, places)
+    )
+    return Floor(NOTHING if recorded is None else recorded.measured, modelled)
 
 
 def allowance(problem: Problem, observation: Observation, outcome: Outcome, sample: Sample) -> Views:
     """The largest difference from an outcome that rounding explains, view by view."""
-    axes, places = problem.component.axes, sample.places(observation.places)
-    recorded = observation.golden.isolated
-    measured = NOTHING if recorded is None else recorded.measured
-    modelled = NOTHING if outcome.sigma is None else views(outcome.sigma, outcome.output, axes, places)
-    sizes = counts(outcome.output.shape, axes, places)
-    exact = outcome.sigma is None
-    return limit(Floor(measured, modelled), problem.dtype, Mode.ISOLATED, exact, sizes)
+    sizes = counts(outcome.output.shape, problem.component.axes, sample.places(observation.places))
+    floor = _floor(problem, observation, outcome, sample)
+    return limit(floor, problem.dtype, Mode.ISOLATED, outcome.sigma is None, sizes)
 
 
 def _rounded_answers(problem: Problem) -> Iterator[Candidate]:

@@ -117,7 +117,9 @@ BOTH, WEIGHT, BIAS = ("weight", "bias"), ("weight",), ("bias",)
 
 HYPOTHESES = (
     Hypothesis(
-        "weight_not_transposed", "weight used without transposing (W instead of W.T)", change=_transposed
+        "weight_not_transposed",
+        "weight used without transposing (W instead of W.T), which shape checks let through: it is square",
+        change=_transposed,
     ),
     Hypothesis("bias_missing", "bias not added", change=partial(_bias_times, 0)),
     Hypothesis("bias_twice", "bias added twice", change=partial(_bias_times, 2)),

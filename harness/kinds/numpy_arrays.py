@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 Array = Any
@@ -99,7 +100,7 @@ class NumpyArrays:
 
     def lowest(self) -> float:
         """The most negative finite number of the model's dtype."""
-        return float(np.finfo(self.dtype).min)
+        return float(ml_dtypes.finfo(self.dtype).min)
 
     def inverse_frequencies(self, theta: float, size: int) -> Array:
         """theta ** -(2i / size) for i < size / 2, wide."""

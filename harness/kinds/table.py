@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from harness.kinds.attention import CONTEXT, KEYS, PROBS, SCORES, VALUES
+from harness.kinds.attention import CONTEXT, KEYS, SCORES, VALUES
 from harness.kinds.elementwise import GATED, RESIDUAL, SILU
 from harness.kinds.embedding import EMBEDDING
 from harness.kinds.linear import LINEAR
 from harness.kinds.rms_norm import HEAD_NORM, RMS_NORM
-from harness.kinds.rotary import COS, ROPE, SIN
+from harness.kinds.rope import ROPE
+from harness.kinds.rotary import COS, SIN
+from harness.kinds.softmax import PROBS
 from harness.kinds.step import Step
 
 _ALL = (

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.audit.blind_spot import BlindSpot
+from harness.audit.blindness import blind_spots
 from harness.checkpoints import read_config, resolve
 from harness.compare.files import Agreement, compare_files
 from harness.errors import GoldensError, nearest
@@ -28,6 +30,7 @@ from harness.record.reference import TORCH_DTYPES, embedding_rms
 from harness.report.wording import amount, failure_line
 from harness.store.reader import GoldenFile
 from harness.suite import Suite, build_cases, default_suite, load_suite
+from harness.weights import Weights
 
 _SHOWN = 10
 
@@ -57,11 +60,19 @@ def record(asked: Asked) -> bool:
     request = _request(plan)
     with _progress() as progress:
         write_goldens(request, pending, progress)
+    _warn(blind_spots(GoldenFile.open(pending), Weights(request.folder)))
     if old is None:
         os.replace(pending, plan.golden)
         console.print(f"{plan.golden}: {_size(GoldenFile.open(plan.golden))}")
         return True
     return _settle(old, GoldenFile.open(pending), console)
+
+
+def _warn(spots: list[BlindSpot]) -> None:
+    """What the recording cannot show, a line each on stderr. It is a golden file all the same."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for spot in spots:
+        console.print(f"[yellow]warning[/]: {escape(str(spot))}")
 
 
 def _there(path: Path) -> GoldenFile | None:

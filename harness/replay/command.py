@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import track
 
+from harness.diagnose.diagnosis import diagnose
 from harness.errors import GoldensError
-from harness.model import Golden, Mode
-from harness.replay.session import Session, checked_factory
+from harness.model import Mode, Verdict
+from harness.replay.modes import replays
+from harness.replay.session import Session, checked_factory, checkpoint_folder
 from harness.report.result import Run, with_listed
 from harness.settings import port_setting
 from harness.store.reader import GoldenFile
@@ -21,6 +24,7 @@ class Question:
 
     port: `MODULE:FACTORY`; checkpoint: where it is here, or None for where it was recorded from
     listed: glob of component names -> why these may stay unmeasured
+    always_diagnose: look for other orders of roundings, too, where nothing fails
     """
 
     port: str
@@ -31,6 +35,7 @@ class Question:
     cases: tuple[str, ...]
     dtypes: tuple[str, ...]
     listed: Mapping[str, str]
+    always_diagnose: bool = False
 
 
 def port_or_setting(port: str | None, folder: Path) -> str:
@@ -48,10 +53,12 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     """Run the port on all that is asked; a bar on `progress` shows how far it is."""
     selection = file.select(question.include, question.exclude, question.cases, question.dtypes)
     file.matching(question.listed)
-    total = sum(_modes(golden, question.modes) for golden in selection)
+    total = sum(replays(file, golden, mode) for golden in selection for mode in question.modes)
     if not total:
+        isolated = Mode.ISOLATED in question.modes
+        why = "composites run end to end only" if isolated else "a case of one token has nothing to decode"
         raise GoldensError(
-            f"nothing selected of {file.path} has an isolated replay: composites run end to end only"
+            f"nothing selected of {file.path} has a golden for {', '.join(question.modes)} replay: {why}"
         )
     factory = checked_factory(file, question.port, question.checkpoint)
     session = Session(file, factory, [golden.component for golden in selection])
@@ -65,9 +72,8 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     )
     results = [with_listed(result, question.listed) for result in bar]
     order = [component.name for component in file.contents.components]
-    return Run.from_results(str(file.path), question.port, results, order)
-
-
-def _modes(golden: Golden, modes: tuple[Mode, ...]) -> int:
-    """How many of `modes` a golden has."""
-    return sum(mode is Mode.END_TO_END or golden.isolated is not None for mode in modes)
+    run = Run.from_results(str(file.path), question.port, results, order)
+    if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in results):
+        explanations, notes = diagnose(session, checkpoint_folder(file, question.checkpoint), results)
+        run = replace(run, explanations=explanations, notes=notes)
+    return run

@@ -42,6 +42,32 @@ class Isolated(Port, Protocol):
 
 
 @runtime_checkable
+class Cached(Port, Protocol):
+    """A port that reads a text in parts, and keeps the keys and values of what it has read.
+
+    A cache is whatever the port makes of it; a slot of it holds one token of each text of the batch.
+    """
+
+    def init_cache(self, batch: int, capacity: int, fill: float) -> Any:
+        """A cache of `capacity` slots, all holding `fill`, which is NaN: no result may depend on it."""
+        ...
+
+    def step(self, cache: Any, inputs: Arrays, names: Collection[str]) -> tuple[Arrays, Any]:
+        """Read the next tokens: `token_ids`, `positions` (B t), `query_index` (t), `attention_mask` (B capacity).
+
+        query_index: the slots of the tokens, which follow each other
+        attention_mask: 0 at padding, 1 elsewhere, slots that are not written yet among them
+        Returns those of `names` that the port offers, and the cache with the tokens in it; `cache` is not used again.
+        S is the capacity; so is the T of what the scores and the context take in at every key (`k_expanded`).
+        """
+        ...
+
+    def read_cache(self, cache: Any) -> Arrays:
+        """What the cache holds, by the names of the components that are written to it, with T its capacity."""
+        ...
+
+
+@runtime_checkable
 class Weighted(Port, Protocol):
     """A port whose parameters can be read and replaced, in the reference's names and layout."""
 
@@ -86,6 +112,11 @@ def _factory(spec: str) -> Callable[..., Any]:
     if not callable(factory):
         raise GoldensError(f"port {spec!r}: module {module_name!r} has no factory {factory_name!r}")
     return factory
+
+
+def no_mapping(value: Any) -> str:
+    """Why nothing can be taken out of what a port gave."""
+    return f"the port gave a {type(value).__name__}, where a mapping of names to arrays was expected"
 
 
 def told(error: Exception) -> str:

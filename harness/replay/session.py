@@ -5,36 +5,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from harness.checkpoints import refuse_other, resolve
 from harness.compare.files import places
 from harness.compare.judge import failed, judge, unmeasured
 from harness.errors import GoldensError
-from harness.model import Golden, Mode
-from harness.replay.port import Isolated, NotOffered, Port, load_port, told
+from harness.model import Golden, Mode, Verdict
+from harness.replay.decode import Unfit, at_keys, decode
+from harness.replay.modes import replays
+from harness.replay.port import Cached, Isolated, NotOffered, Port, load_port, no_mapping, told
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
 Array = Any
 NOT_OFFERED = "the port does not offer this component"
+NO_CACHE = "the port does not offer `init_cache`, `step` and `read_cache`"
 _TRACE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
 
 
 class Session:
     """One golden file, and the ports that are held against it, one a dtype.
 
-    A port is made when it is first needed; a forward pass is run once for a case and dtype, and kept until another
-    one is asked for. names: the components to ask the port for end to end; all, if not given.
+    A port is made when it is first needed; a forward pass is run once for a case, dtype and mode, and kept until
+    another one is asked for. names: the components to ask the port for in it; all, if not given.
     """
 
     def __init__(
         self, file: GoldenFile, make_port: Callable[[str], Port], names: Collection[str] | None = None
     ) -> None:
-        self._file = file
+        self.file = file
         self._make_port = make_port
         self._names = frozenset(names or (component.name for component in file.contents.components))
         self._ports: dict[str, Port] = {}
-        self._traced: tuple[tuple[str, str], dict[str, Array]] | None = None
+        self._at_keys = at_keys(file.contents.components)
+        self._latest: tuple[tuple[str, str, Mode], Any] | None = None
 
     def replay(self, goldens: Iterable[Golden], modes: Collection[Mode]) -> Iterator[Result]:
         """Every golden in every mode that it has, in the order given, isolated first for each dtype and case."""
@@ -42,19 +47,24 @@ class Session:
             for mode in Mode:
                 if mode in modes:
                     for golden in group:
-                        if mode is Mode.END_TO_END or golden.isolated is not None:
+                        if replays(self.file, golden, mode):
                             yield self.result(golden, mode)
 
     def result(self, golden: Golden, mode: Mode) -> Result:
-        return self.isolated(golden) if mode is Mode.ISOLATED else self.end_to_end(golden)
+        run = {
+            Mode.ISOLATED: self.isolated,
+            Mode.END_TO_END: self.end_to_end,
+            Mode.DECODE: self.decode,
+        }
+        return run[mode](golden)
 
     def isolated(self, golden: Golden) -> Result:
         """Run one component on the golden's own inputs. Whatever the port raises is a failure of the component."""
-        port = self._port(golden.dtype)
-        component = self._file.component(golden.component)
+        port = self.port(golden.dtype)
+        component = self.file.component(golden.component)
         if not isinstance(port, Isolated):
             return unmeasured(component, golden, Mode.ISOLATED, "the port does not offer `apply`")
-        inputs = self._file.inputs(golden)
+        inputs = self.file.inputs(golden)
         try:
             outputs = port.apply(golden.component, inputs)
         except NotOffered:
@@ -65,48 +75,86 @@ class Session:
 
     def end_to_end(self, golden: Golden) -> Result:
         """Take one component of the port's own forward pass."""
-        run = (golden.case, golden.dtype)
-        if self._traced is None or self._traced[0] != run:
-            self._traced = None  # two forward passes need not fit in memory
-            self._traced = (run, self._trace(*run))
-        return self._judge(golden, Mode.END_TO_END, self._traced[1])
+        return self._judge(golden, Mode.END_TO_END, self._pass(golden, Mode.END_TO_END))
 
-    def _trace(self, case: str, dtype: str) -> Any:
-        """What the port's forward pass hands out, or the exception that it raised."""
-        port, inputs = self._port(dtype), self._file.case_inputs(case)
+    def decode(self, golden: Golden) -> Result:
+        """Take one component of the port's way through the case, token by token, and of its cache in the end.
+
+        What the cache holds is compared where what the steps handed out passes.
+        """
+        component, port = self.file.component(golden.component), self.port(golden.dtype)
+        if not isinstance(port, Cached):
+            return unmeasured(component, golden, Mode.DECODE, NO_CACHE)
+        decoded = self._pass(golden, Mode.DECODE)
+        if isinstance(decoded, Exception):
+            reason = str(decoded) if isinstance(decoded, Unfit) else f"the port raised {told(decoded)}"
+            return failed(component, golden, Mode.DECODE, reason)
+        recorded, kept = self.file.output(golden), self.file.case_inputs(golden.case)["kept"]
+        where = places(self.file, golden.case)
+        result = unmeasured(component, golden, Mode.DECODE, NOT_OFFERED)
         try:
-            return port.trace({name: inputs[name] for name in _TRACE_INPUTS}, self._names)
+            if decoded.offers(component.name):
+                value = decoded.output(component, recorded, kept)
+                result = judge(component, golden, Mode.DECODE, value, recorded, where)
+            if component.name in decoded.cache and result.verdict is not Verdict.FAIL:
+                held = decoded.cached(component, recorded, kept)
+                result = _in_cache(judge(component, golden, Mode.DECODE, held, recorded, where))
+        except Unfit as error:
+            return failed(component, golden, Mode.DECODE, str(error))
+        return result
+
+    def _pass(self, golden: Golden, mode: Mode) -> Any:
+        """What the port hands out of a whole run of the golden's case, or the exception that it raised."""
+        run = (golden.case, golden.dtype, mode)
+        if self._latest is None or self._latest[0] != run:
+            self._latest = None  # two forward passes need not fit in memory
+            self._latest = (run, self._run(*run))
+        return self._latest[1]
+
+    def _run(self, case: str, dtype: str, mode: Mode) -> Any:
+        port, given = self.port(dtype), self.file.case_inputs(case)
+        inputs = {name: given[name] for name in _TRACE_INPUTS}
+        try:
+            if mode is Mode.DECODE and isinstance(port, Cached):
+                return decode(port, inputs, self._names, self._at_keys)
+            return port.trace(inputs, self._names)
         except Exception as error:
             return error
 
     def _judge(self, golden: Golden, mode: Mode, outputs: Any) -> Result:
         """Take the component out of what the port gave, and compare it if it can be compared at all."""
-        component = self._file.component(golden.component)
+        component = self.file.component(golden.component)
         if isinstance(outputs, Exception):
             return failed(component, golden, mode, f"the port raised {told(outputs)}")
         if not isinstance(outputs, Mapping):
-            reason = (
-                f"the port gave a {type(outputs).__name__}, where a mapping of names to arrays was expected"
-            )
-            return failed(component, golden, mode, reason)
+            return failed(component, golden, mode, no_mapping(outputs))
         if golden.component not in outputs:
             return unmeasured(component, golden, mode, NOT_OFFERED)
-        value, recorded = np.asarray(outputs[golden.component]), self._file.output(golden)
+        value, recorded = np.asarray(outputs[golden.component]), self.file.output(golden)
         if mode is Mode.END_TO_END:
-            case = self._file.case_inputs(golden.case)
+            case = self.file.case_inputs(golden.case)
             whole = _whole(recorded.shape, component.axes, case["query_index"])
             if value.shape != whole:
                 return failed(
                     component, golden, mode, f"shape {value.shape}, where the whole output has {whole}"
                 )
             value = _rows(value, component.axes, case["kept"])
-        return judge(component, golden, mode, value, recorded, places(self._file, golden.case))
+        return judge(component, golden, mode, value, recorded, places(self.file, golden.case))
 
-    def _port(self, dtype: str) -> Port:
+    def port(self, dtype: str) -> Port:
+        """The port in a dtype; made when it is first asked for."""
         if dtype not in self._ports:
             self._ports = {}  # a model in one dtype at a time
             self._ports[dtype] = self._make_port(dtype)
         return self._ports[dtype]
+
+
+def _in_cache(result: Result) -> Result:
+    """With where it was found, if it is a failure."""
+    if result.verdict is not Verdict.FAIL:
+        return result
+    found = "the cache holds something else in the end"
+    return replace(result, reason=f"{found}: {result.reason}" if result.reason else found)
 
 
 def _by_run(goldens: Iterable[Golden]) -> Iterator[list[Golden]]:
@@ -138,9 +186,14 @@ def checked_factory(file: GoldenFile, spec: str, checkpoint: str | None) -> Call
 
     checkpoint: where it is here; by default where it was recorded from, relative to the golden file if it was so.
     """
-    folder = resolve(checkpoint or recorded_checkpoint(file))
+    folder = checkpoint_folder(file, checkpoint)
     refuse_other(folder, file.contents.provenance["checkpoint_files"], file.contents.config)
     return lambda dtype: load_port(spec, str(folder), dtype)
+
+
+def checkpoint_folder(file: GoldenFile, checkpoint: str | None) -> Path:
+    """Where the recorded checkpoint is on this machine; `checkpoint` says so if it is not where it was."""
+    return resolve(checkpoint or recorded_checkpoint(file))
 
 
 def recorded_checkpoint(file: GoldenFile) -> str:

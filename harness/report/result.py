@@ -86,15 +86,24 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What explains the failures of a component: one hypothesis, or several that cannot be told apart."""
+    """What explains the failures of a component.
+
+    hypotheses: one, or several that cannot be told apart; none if the text only describes what is wrong
+    left: the error that is left under the hypothesis, in noise floors
+    """
 
     component: str
     hypotheses: list[str]
     text: str
+    left: float | None = None
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One replay of one golden file. results: by dtype, case and mode, then in forward order."""
+    """One replay of one golden file.
+
+    results: by dtype, case and mode, then in forward order
+    notes: what else is to be known of the failures, a sentence each: what they have in common, what they do not show
+    """
 
     format: int
     golden: str
@@ -104,6 +113,7 @@ class Run(msgspec.Struct, frozen=True):
     first_wrong: Place | None
     results: list[Result]
     explanations: list[Explanation] = []
+    notes: list[str] = []
 
     @classmethod
     def from_results(cls, golden: str, port: str, results: Iterable[Result], order: Sequence[str]) -> Self:

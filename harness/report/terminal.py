@@ -8,8 +8,16 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.model import Mode, Verdict
-from harness.report.result import Result, Run, first_wrong
-from harness.report.wording import amount, details, failure_line, finding, headline
+from harness.report.result import Explanation, Result, Run, first_wrong
+from harness.report.wording import (
+    amount,
+    details,
+    explained,
+    explanation_line,
+    failure_line,
+    finding,
+    headline,
+)
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNMEASURED: "yellow"}
 _SHOWN = 12
@@ -83,8 +91,10 @@ def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
     assert run.first_wrong is not None
     wrong = run.result(run.first_wrong)
     console.print(Text(failure_line(wrong), style="bold red"))
-    for line in [headline(wrong, run.results, order), *details(wrong), *_explanations(run)]:
+    for line in [headline(wrong, run.results, order), *details(wrong), *explained(run, wrong.component)]:
         console.print(Text(f"  {line}"))
+    for note in run.notes:
+        console.print(Text(f"  {note}", style="yellow"))
     others = [
         result
         for result in run.results
@@ -94,6 +104,7 @@ def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
         console.print(Text(failure_line(result), style="red"))
     if len(others) > _SHOWN:
         console.print(Text(f"and {len(others) - _SHOWN} more that fail: --json lists all", style="red"))
+    _show_other_explanations(run, console)
     if wrong.mode is Mode.ISOLATED:
         _show_consequences(run, order, console)
 
@@ -109,9 +120,40 @@ def _show_consequences(run: Run, order: Sequence[str], console: Console) -> None
         )
 
 
-def _explanations(run: Run) -> list[str]:
+def show_explanations(run: Run, console: Console) -> None:
+    """What explains the failures of a run, components that the same mistake explains together; and the notes."""
+    failed = {result.component for result in run.results if result.verdict is Verdict.FAIL}
+    console.print(
+        Text(f"{run.golden}: {len(failed)} of {len({r.component for r in run.results})} components fail")
+    )
+    for components, line in _explained_alike(run):
+        console.print(Text(_some(components), style="bold red"))
+        console.print(Text(f"  {line}"))
+    for note in run.notes:
+        console.print(Text(note, style="yellow"))
+
+
+def _show_other_explanations(run: Run, console: Console) -> None:
+    """What explains the failures behind the first one."""
     assert run.first_wrong is not None
-    return [f"explained by: {e.text}" for e in run.explanations if e.component == run.first_wrong.component]
+    for components, line in _explained_alike(run):
+        others = [name for name in components if name != run.first_wrong.component]
+        if others:
+            console.print(Text(f"{_some(others)}: {line}", style="red"))
+
+
+def _explained_alike(run: Run) -> list[tuple[list[str], str]]:
+    """Components of a kind that one mistake explains, and what explains the first of them."""
+    kinds = {result.component: result.kind for result in run.results}
+    groups: dict[tuple[str, str], list[Explanation]] = defaultdict(list)
+    for explanation in run.explanations:
+        what = " / ".join(explanation.hypotheses) or explanation.text
+        groups[kinds[explanation.component], what].append(explanation)
+    return [([e.component for e in alike], explanation_line(alike[0])) for alike in groups.values()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _show_unmeasured(results: Iterable[Result], console: Console) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from harness.model import Mode, Verdict, Views
-from harness.report.result import Result
+from harness.report.result import Explanation, Result, Run
 
 
 def failure_line(result: Result) -> str:
@@ -63,6 +63,19 @@ def headline(wrong: Result, results: Sequence[Result], order: Sequence[str]) -> 
     else:  # a composite, which nothing runs by itself
         rest = "no component fails by itself: drift, or wiring"
     return f"first to fail end to end ({where}): {rest}"
+
+
+def explained(run: Run, component: str) -> list[str]:
+    """What explains a component's failure, a line for each explanation there is."""
+    return [explanation_line(e) for e in run.explanations if e.component == component]
+
+
+def explanation_line(explanation: Explanation) -> str:
+    """A mistake by its name in words; what is only described, as such."""
+    if not explanation.hypotheses:
+        return explanation.text
+    left = "" if explanation.left is None else f": error falls to {amount(explanation.left)} x noise floor"
+    return f"explained by: {explanation.text}{left}"
 
 
 def amount(value: float) -> str:

@@ -1,0 +1,89 @@
+"""What several components have in common: a precision that products of matrices lack, and orders of roundings."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from harness.diagnose.problem import Array, step_of
+from harness.diagnose.subject import Subject
+from harness.kinds.numpy_arrays import NumpyArrays
+from harness.kinds.step import CastOrder, Evaluation
+from harness.model import UNIT_ROUNDOFF, Component, Golden, Mode, Verdict
+from harness.report.result import Result
+from harness.store.layout import numpy_dtype
+
+_PRODUCTS = frozenset({"linear", "scores", "context"})
+_SMALL = 0.05
+"""Relative errors of products beyond this are no precision's."""
+_SAME, _OTHER = 0.98, 0.95
+"""The share of bit-identical elements from which an order of roundings is the one, and up to which it is not."""
+
+
+def low_precision(subject: Subject, results: Sequence[Result]) -> Iterator[str]:
+    """Every product of matrices fails, by little, and all else passes: that is the platform, and no component."""
+    isolated = [result for result in results if result.mode is Mode.ISOLATED and result.error is not None]
+    for dtype in dict.fromkeys(result.dtype for result in isolated):
+        own = [result for result in isolated if result.dtype == dtype]
+        products = [r for r in own if subject.file.component(r.component).step in _PRODUCTS]
+        others = [r for r in own if subject.file.component(r.component).step not in _PRODUCTS]
+        kinds = {result.kind for result in products}
+        small = all(result.error is not None and result.error.whole < _SMALL for result in products)
+        failing = {result.component for result in products if result.verdict is Verdict.FAIL}
+        if (
+            len(kinds) > 1
+            and small
+            and failing == {result.component for result in products}
+            and others
+            and all(result.verdict is Verdict.PASS for result in others)
+        ):
+            yield (
+                f"in {dtype} every product of matrices fails and everything else passes: products are taken in a lower "
+                "precision than the reference takes them in; ask for more with precision=jax.lax.Precision.HIGHEST, or "
+                'jax.config.update("jax_default_matmul_precision", "highest")'
+            )
+
+
+def cast_orders(subject: Subject, results: Sequence[Result]) -> Iterator[str]:
+    """Another order of roundings lies inside the noise floor; the share of bit-identical elements tells it."""
+    seen: set[tuple[str, str]] = set()
+    passed = {
+        (result.component, result.case, result.dtype)
+        for result in results
+        if result.mode is Mode.ISOLATED and result.verdict is Verdict.PASS and result.error is not None
+    }
+    for golden in subject.file.contents.goldens:
+        component = subject.file.component(golden.component)
+        if (
+            (golden.component, golden.case, golden.dtype) not in passed
+            or UNIT_ROUNDOFF[golden.dtype] <= UNIT_ROUNDOFF["float32"]
+            or not step_of(component).cast_orders
+            or (component.kind, golden.dtype) in seen
+        ):
+            continue
+        seen.add((component.kind, golden.dtype))
+        yield from _cast_order(subject, component, golden)
+
+
+def _cast_order(subject: Subject, component: Component, golden: Golden) -> Iterator[str]:
+    answer, recorded = subject.answer(golden), subject.file.output(golden)
+    alike = _share(answer, recorded)
+    for order in step_of(component).cast_orders:
+        share = _share(answer, _in_order(subject, component, golden, order))
+        if share >= _SAME and alike < _OTHER:
+            yield (
+                f"{component.name} in {golden.dtype} rounds in another order than the reference: {order.says} "
+                f"({share:.2f} of its elements are bit-identical to that, {alike:.2f} to the reference). It is inside "
+                "the noise floor, and no failure"
+            )
+
+
+def _in_order(subject: Subject, component: Component, golden: Golden, order: CastOrder) -> Array:
+    dtype = numpy_dtype(golden.dtype)
+    parameters = {role: subject.weights[name].astype(dtype) for role, name in component.parameters.items()}
+    settings = {**subject.facts, **component.settings}
+    return order.evaluate(Evaluation(NumpyArrays(dtype), subject.file.inputs(golden), parameters, settings))
+
+
+def _share(answer: Array, other: Array) -> float:
+    """Of bit-identical elements."""
+    return float(np.mean(answer == other)) if answer.shape == other.shape else 0.0
