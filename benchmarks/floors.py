@@ -206,7 +206,26 @@ def widened(array: np.ndarray) -> torch.Tensor:
 
 
 def make_wide(folder: Path, hidden: int) -> GoldenFile:
-    """Record one layer of Qwen2.5's proportions: 3,584 has an intermediate size of 18,944, 896 one of 4,864."""
+    """Record one case of a single wide layer."""
+    checkpoint = wide_checkpoint(folder, hidden)
+    ids = Rows(draw_rows(1, 512, 2, 8, 24, "left"), "left", 200)
+    case = assemble("random", "randomized", "seed 1", ids, 512)
+    path = folder / f"wide-{hidden}.h5"
+    request = Request(
+        str(checkpoint),
+        "folder",
+        checkpoint,
+        read_config(checkpoint),
+        (case,),
+        ("float32", "bfloat16"),
+        parse([]),
+    )
+    record(request, path, Silent())
+    return GoldenFile.open(path)
+
+
+def wide_checkpoint(folder: Path, hidden: int) -> Path:
+    """Make one layer of Qwen2.5's proportions: 3,584 has an intermediate size of 18,944, 896 one of 4,864."""
     import transformers
 
     config = transformers.Qwen2Config(
@@ -234,21 +253,7 @@ def make_wide(folder: Path, hidden: int) -> GoldenFile:
                     parameter.mul_(0.4)
     checkpoint = folder / f"wide-{hidden}"
     model.save_pretrained(checkpoint)
-    del model
-    ids = Rows(draw_rows(1, 512, 2, 8, 24, "left"), "left", 200)
-    case = assemble("random", "randomized", "seed 1", ids, 512)
-    path = folder / f"wide-{hidden}.h5"
-    request = Request(
-        str(checkpoint),
-        "folder",
-        checkpoint,
-        read_config(checkpoint),
-        (case,),
-        ("float32", "bfloat16"),
-        parse([]),
-    )
-    record(request, path, Silent())
-    return GoldenFile.open(path)
+    return checkpoint
 
 
 def report(name: str, found: list[Row], console: Console) -> list[str]:

@@ -3,6 +3,7 @@
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from harness.errors import GoldensError
 
@@ -13,18 +14,36 @@ def port_setting(folder: Path) -> str:
     return _port(path) if path.is_file() else ""
 
 
+def fault_settings(folder: Path) -> tuple[Path, ...]:
+    """`faults` of the nearest pyproject.toml: files of faults in the port's source, relative to it."""
+    project = project_folder(folder)
+    path = project / "pyproject.toml"
+    named = _table(path).get("faults", []) if path.is_file() else []
+    files = [named] if isinstance(named, str) else named
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise GoldensError(f"{path}: faults under [tool.goldens] is {named!r}, expected paths of TOML files")
+    return tuple(project / file for file in files)
+
+
 def project_folder(folder: Path) -> Path:
     """Where the nearest pyproject.toml is, in `folder` or above it; `folder` when there is none."""
     places = (folder, *folder.parents)
     return next((place for place in places if (place / "pyproject.toml").is_file()), folder)
 
 
-def _port(path: Path) -> str:
+def _table(path: Path) -> dict[str, Any]:
+    """`[tool.goldens]` of a pyproject.toml; empty if it has none."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("goldens", {})
+        table: dict[str, Any] = (
+            tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("goldens", {})
+        )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GoldensError(f"{path} is not TOML: {error}") from error
-    port = table.get("port", "")
+    return table
+
+
+def _port(path: Path) -> str:
+    port = _table(path).get("port", "")
     if not isinstance(port, str):
         raise GoldensError(f"{path}: port under [tool.goldens] is {port!r}, expected 'MODULE:FACTORY'")
     return port

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from safetensors.numpy import save_file
 
 from harness.checkpoints import file_digests
 from harness.model import Case, Component, Contents, Floor, Golden, Parameter, Views
@@ -17,6 +18,7 @@ from harness.store.layout import case_path, golden_group
 from harness.store.writer import GoldenWriter
 
 VOCABULARY, HIDDEN = 16, 4
+NAMES = ("model.embed_tokens.weight", "model.layers.0.q_proj.weight", "lm_head.weight")
 CONFIG = {"model_type": "tiny", "hidden_size": HIDDEN}
 
 COMPONENTS = [
@@ -117,10 +119,10 @@ def make_partial(checkpoint: str, *, dtype: str) -> NumpyPort:
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """A folder that is recognised by its bytes; nobody loads it."""
+    """A folder with the weights of the model above."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "model.safetensors").write_bytes(b"weights")
+    save_file(dict(zip(NAMES, weights("float32").values(), strict=True)), folder / "model.safetensors")
     return folder
 
 
@@ -168,7 +170,10 @@ def write_golden(
         contents = Contents(
             provenance={"recorded_at": "2030-01-01T00:00:00Z", **origin, **provenance},
             config=CONFIG,
-            parameters=[Parameter("lm_head.weight", "float32", (VOCABULARY, HIDDEN), "0" * 64)],
+            parameters=[
+                Parameter(name, "float32", value.shape, "0" * 64)
+                for name, value in zip(NAMES, weights("float32").values(), strict=True)
+            ],
             components=COMPONENTS,
             cases=recorded_cases,
             goldens=goldens,

@@ -40,7 +40,8 @@ def judge(
     with np.errstate(invalid="ignore"):
         error = np.where(finite, ours - theirs, 0.0)
     theirs = np.where(finite, theirs, 0.0)
-    found = views(error, theirs, component.axes, places)
+    noise = noise_floor(floor, golden.dtype, component.exact)
+    found = views(error, theirs, component.axes, places, least=noise.whole)
     sizes = counts(recorded.shape, component.axes, places)
     allowed = limit(floor, golden.dtype, mode, component.exact, sizes)
     differing = int(np.count_nonzero(error))
@@ -49,7 +50,7 @@ def judge(
         _bare(component, golden, mode),
         verdict=Verdict.FAIL if exceeds(found, allowed) else Verdict.PASS,
         error=found,
-        floor=noise_floor(floor, golden.dtype, component.exact),
+        floor=noise,
         limit=allowed,
         worst=_worst(error, ours, recorded),
         reason=f"{differing} of {int(finite.sum())} elements differ, and none may" if forbidden else "",

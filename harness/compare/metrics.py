@@ -42,12 +42,14 @@ def counts(shape: tuple[int, ...], axes: str, places: Places) -> Views:
     return Views(float(valid.sum()), float(np.min(rows[rows > 0])), float(np.min(channels)))
 
 
-def views(error: Array, reference: Array, axes: str, places: Places) -> Views:
+def views(error: Array, reference: Array, axes: str, places: Places, least: float = 0.0) -> Views:
     """The relative L2 of `error` against `reference` over the tensor, its worst row and its worst channel.
 
     A row is a token: all that a tensor holds for one (b, t). A channel is all that it holds for one index of the
     axes that are no place: one of O, one (h, d), one head. An error where the reference is all zero is infinite.
     Elements that overflowed are left out: whether they are the same ones is compared by itself.
+    least: a row or channel that is smaller than this share of the median one counts as if it were that large. What is
+        left where rounding cancels is noise, and says nothing of how large an error is
     """
     letters = axes.lower().split()
     valid = places.valid(axes)
@@ -62,13 +64,20 @@ def views(error: Array, reference: Array, axes: str, places: Places) -> Views:
     found = [(power(error, kept), power(reference, kept)) for kept in (rows, channels)]
     if not all(np.isfinite(total).all() for pair in found for total in pair):
         finite = np.isfinite(error) & np.isfinite(reference)
-        return views(np.where(finite, error, 0.0), np.where(finite, reference, 0.0), axes, places)
+        return views(np.where(finite, error, 0.0), np.where(finite, reference, 0.0), axes, places, least)
     (row_error, row_reference), (channel_error, channel_reference) = found
     return Views(
         whole=_relative(row_error.sum(), row_reference.sum()),
-        row=_relative(row_error, row_reference),
-        channel=_relative(channel_error, channel_reference),
+        row=_relative(row_error, _at_least(row_reference, least)),
+        channel=_relative(channel_error, _at_least(channel_reference, least)),
     )
+
+
+def _at_least(powers: Array, share: float) -> Array:
+    """Powers of rows or channels, none below the square of a share of the median one; padded rows have none."""
+    powers = np.asarray(powers)
+    there = powers[powers > 0]
+    return np.maximum(powers, share**2 * np.median(there)) if share and there.size else powers
 
 
 def _relative(squares: Array, powers: Array) -> float:

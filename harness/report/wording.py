@@ -48,21 +48,31 @@ def standing(wrong: Result, results: Iterable[Result], order: Sequence[str]) -> 
 
 
 def headline(wrong: Result, results: Sequence[Result], order: Sequence[str]) -> str:
-    """What the first failure means: a wrong component, or, when only the whole run fails, drift or wiring."""
+    """What the first failure means: a wrong component, or, when only a whole run fails, drift, wiring or the cache."""
     where = standing(wrong, results, order)
     if wrong.mode is Mode.ISOLATED:
         return f"first wrong component in forward order ({where})"
-    isolated = [r for r in results if r.mode is Mode.ISOLATED and r.dtype == wrong.dtype]
+    return f"first to fail {_RUNS[wrong.mode]} ({where}): {_unlike_other_modes(wrong, results)}"
+
+
+_RUNS = {Mode.END_TO_END: "end to end", Mode.DECODE: "in decode"}
+
+
+def _unlike_other_modes(wrong: Result, results: Sequence[Result]) -> str:
+    """What follows from how the component fares where less is run."""
+    alike = [result for result in results if result.dtype == wrong.dtype]
+    whole = {r.verdict for r in alike if r.mode is Mode.END_TO_END and r.component == wrong.component}
+    if wrong.mode is Mode.DECODE and whole == {Verdict.PASS}:
+        return "it passes in a whole pass: the cache, its mask, or positions"
+    isolated = [result for result in alike if result.mode is Mode.ISOLATED]
     by_itself = {result.verdict for result in isolated if result.component == wrong.component}
     if not isolated:
-        rest = "replay isolated as well, to tell a wrong component from drift"
-    elif Verdict.UNMEASURED in by_itself:
-        rest = "it was not measured by itself, so it may be wrong, or take in what is"
-    elif Verdict.PASS in by_itself:
-        rest = "it passes by itself: drift, or wiring"
-    else:  # a composite, which nothing runs by itself
-        rest = "no component fails by itself: drift, or wiring"
-    return f"first to fail end to end ({where}): {rest}"
+        return "replay isolated as well, to tell a wrong component from drift"
+    if Verdict.UNMEASURED in by_itself:
+        return "it was not measured by itself, so it may be wrong, or take in what is"
+    if Verdict.PASS in by_itself:
+        return "it passes by itself: drift, or wiring"
+    return "no component fails by itself: drift, or wiring"  # a composite, which nothing runs by itself
 
 
 def explained(run: Run, component: str) -> list[str]:

@@ -165,10 +165,10 @@ FAULTS = (
         frozenset({"theta_5e+06"}),
     ),
     Fault(
-        "config-theta-doubled",
+        "config-theta-tripled",
         Area.CONFIG,
-        "rope_theta is doubled",
-        EditedConfig(_ANGLES, _theta(lambda theta: 2 * theta)),
+        "rope_theta is tripled",
+        EditedConfig(_ANGLES, _theta(lambda theta: 3 * theta)),
     ),
     Fault(
         "config-positions-scaled",

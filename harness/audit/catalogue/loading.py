@@ -272,14 +272,12 @@ FAULTS = (
         Area.WEIGHTS,
         "the weights of all layers were quantised to int4 in groups of 16 and back",
         EditedCheckpoint(_LINEAR, _each("*layers.*_proj.weight", edit=_int4_in_groups)),
-        frozenset({"quantised_int4"}),
     ),
     Fault(
         "file-fp8",
         Area.WEIGHTS,
         "the weights of all layers were quantised to float8 and back, with a scale for each tensor",
         EditedCheckpoint(_LINEAR, _each("*layers.*_proj.weight", edit=_fp8_scaled)),
-        frozenset({"quantised_fp8"}),
     ),
     Fault(
         "file-pruned",

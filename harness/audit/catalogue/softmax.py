@@ -159,6 +159,7 @@ FAULTS = (
         Area.MASK,
         "every text of the batch has the padding of the first",
         Answer(_PROBS, _first_text_mask),
+        frozenset({"first_row_for_all"}),
     ),
     Fault(
         "window-ignored",

@@ -1,0 +1,72 @@
+"""`goldens audit`: the catalogue, and the faults of the port's own source, against golden files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from harness.audit.catalogue.table import FAULTS
+from harness.audit.fault import Fault
+from harness.audit.outcome import Audit
+from harness.audit.patched import read_faults
+from harness.audit.run import Auditor
+from harness.errors import GoldensError, nearest
+from harness.model import UNIT_ROUNDOFF
+from harness.replay.session import checked_factory, checkpoint_folder
+from harness.settings import fault_settings, port_setting
+from harness.store.reader import GoldenFile
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to audit. Empty selections leave nothing out.
+
+    dtype: by default the most exact one that is recorded; sources: TOML files of faults in the port's source
+    """
+
+    port: str
+    checkpoint: str | None
+    cases: tuple[str, ...]
+    dtype: str | None
+    faults: tuple[str, ...]
+    sources: tuple[Path, ...]
+
+
+def source_setting(folder: Path, named: str | None) -> tuple[Path, ...]:
+    """The files of faults that the project names: they are in the source of its own port, and of no other one."""
+    return fault_settings(folder) if named is None or named == port_setting(folder) else ()
+
+
+def chosen_faults(question: Question) -> list[Fault]:
+    """The faults that are asked for, by glob of name or area. Raises GoldensError for a glob that none has."""
+    known = [*FAULTS, *(fault for path in question.sources for fault in read_faults(path))]
+    for glob in question.faults:
+        if not any(_is(fault, glob) for fault in known):
+            names = [name for fault in known for name in (fault.name, str(fault.area))]
+            raise GoldensError(f"no fault, and no area of faults, matches {glob!r}{nearest(glob, names)}")
+    return [fault for fault in known if not question.faults or any(_is(fault, g) for g in question.faults)]
+
+
+def _is(fault: Fault, glob: str) -> bool:
+    return fnmatchcase(fault.name, glob) or fnmatchcase(fault.area, glob)
+
+
+def audit(file: GoldenFile, question: Question, faults: Sequence[Fault], progress: Console) -> Audit:
+    """Plant every fault and replay; a bar on `progress` shows how far it is."""
+    dtype = question.dtype or min(file.dtypes, key=UNIT_ROUNDOFF.__getitem__)
+    goldens = file.select(cases=question.cases, dtypes=[dtype])
+    checked_factory(file, question.port, question.checkpoint)  # refuses another checkpoint
+    folder = checkpoint_folder(file, question.checkpoint)
+    auditor = Auditor(file, goldens, dtype, question.port, folder)
+    auditor.refuse_wrong()
+    bar = track(
+        faults,
+        description=file.path.name,
+        console=progress,
+        disable=not progress.is_terminal,
+        transient=True,
+    )
+    return Audit.from_results(str(file.path), question.port, dtype, [auditor.audit(fault) for fault in bar])

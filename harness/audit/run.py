@@ -1,0 +1,226 @@
+"""The audit: every fault planted into a port, one at a time, replayed, and, if it is caught, named."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from harness.audit.edited import edited
+from harness.audit.effect import effect
+from harness.audit.fault import (
+    Answer,
+    DoesNotApply,
+    EditedCheckpoint,
+    EditedConfig,
+    Fault,
+    Overrides,
+    Patch,
+    Planting,
+    Rewired,
+)
+from harness.audit.outcome import Effect, FaultResult, Naming, Verdict
+from harness.audit.patched import patched_factory
+from harness.audit.planted import Planted, Remembering, planted
+from harness.audit.reference import Reference
+from harness.diagnose.explain import explain
+from harness.diagnose.subject import Subject
+from harness.diagnose.wiring import explain_wiring
+from harness.errors import GoldensError, first_line
+from harness.model import Golden, Mode
+from harness.model import Verdict as Compared
+from harness.replay.modes import replays
+from harness.replay.port import Cached, Isolated, Port, load_port
+from harness.replay.session import Session
+from harness.report.result import Explanation, Result, first_wrong
+from harness.report.wording import amount
+from harness.store.reader import GoldenFile
+from harness.weights import Weights
+
+_PLANTINGS: dict[type, str] = {
+    Answer: "answer",
+    Overrides: "overrides",
+    Rewired: "rewired",
+    EditedConfig: "config",
+    EditedCheckpoint: "checkpoint",
+    Patch: "source",
+}
+
+
+class Refused(Exception):
+    """The port was not made: the fault is caught when loading."""
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A port with a fault in it, and the components that the fault is in."""
+
+    port: Port
+    components: Sequence[str]
+
+    def modes(self) -> Iterator[Mode]:
+        """How it can be run, most telling first."""
+        if isinstance(self.port, Isolated):
+            yield Mode.ISOLATED
+        if not isinstance(self.port, Planted) or self.port.traces:
+            yield Mode.END_TO_END
+        if isinstance(self.port, Cached):
+            yield Mode.DECODE
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """A golden file and a port, into which faults are planted. goldens: those that are replayed, of one dtype.
+
+    spec: the port as MODULE:FACTORY; folder: the recorded checkpoint
+    """
+
+    file: GoldenFile
+    goldens: Sequence[Golden]
+    dtype: str
+    spec: str
+    folder: Path
+
+    @cached_property
+    def weights(self) -> Weights:
+        return Weights(self.folder)
+
+    @cached_property
+    def port(self) -> Port:
+        """The port without a fault, which remembers what its components put out, if it runs them."""
+        port = load_port(self.spec, str(self.folder), self.dtype)
+        return Remembering(port) if isinstance(port, Isolated) else port
+
+    def refuse_wrong(self) -> None:
+        """A port that fails by itself would catch every fault. Raises GoldensError."""
+        modes = Faulty(self.port, ()).modes()
+        results = [result for mode in modes for result in self._replay(self.port, mode)]
+        wrong = first_wrong(results, self._order)
+        if wrong is not None:
+            raise GoldensError(
+                f"{self.file.path}: the port {self.spec} fails without any fault, first at {wrong.component}: an audit "
+                "needs one that holds; `goldens replay` shows what is wrong"
+            )
+
+    def audit(self, fault: Fault) -> FaultResult:
+        """Plant a fault, replay, and name it."""
+        about = FaultResult(
+            fault=fault.name,
+            area=fault.area,
+            says=fault.says,
+            planting=_PLANTINGS[type(fault.planting)],
+            verdict=Verdict.MISSED,
+            namable=bool(fault.named_by),
+        )
+        try:
+            with self._planted(fault) as faulty:
+                return self._caught(about, fault, faulty) or self._missed(about, fault, faulty)
+        except DoesNotApply as error:
+            return replace(about, verdict=Verdict.NOT_PLANTED, reason=str(error))
+        except Refused as error:
+            return replace(
+                about, verdict=Verdict.CAUGHT, mode="loading", planted=True, text=first_line(error)
+            )
+
+    @contextmanager
+    def _planted(self, fault: Fault) -> Iterator[Faulty]:
+        """The port with a fault, for as long as the context is open. Raises DoesNotApply or Refused."""
+        planting, components = fault.planting, self.file.contents.components
+        if isinstance(planting, Answer | Overrides | Rewired):
+            port = Planted(self.port, components, planting, self.weights)
+            yield Faulty(port, port.names)
+        elif isinstance(planting, Patch):
+            make = patched_factory(self.spec, fault)
+            names = planted(planting, components)
+            try:
+                made = make(str(self.folder), self.dtype)
+            except GoldensError as error:
+                raise Refused(error) from error
+            yield Faulty(made, names)
+        else:
+            names = planted(planting, components)
+            with edited(self.folder, planting) as copy:
+                try:
+                    made = load_port(self.spec, str(copy), self.dtype)
+                except GoldensError as error:
+                    raise Refused(error) from error
+                yield Faulty(made, names)
+
+    def _replay(self, port: Port, mode: Mode) -> list[Result]:
+        goldens = [golden for golden in self.goldens if replays(self.file, golden, mode)]
+        session = Session(self.file, lambda dtype: port, [golden.component for golden in goldens])
+        return list(session.replay(goldens, [mode]))
+
+    @property
+    def _order(self) -> list[str]:
+        return [component.name for component in self.file.contents.components]
+
+    def _caught(self, about: FaultResult, fault: Fault, faulty: Faulty) -> FaultResult | None:
+        """By the first mode in which something fails; None if nothing does."""
+        results: list[Result] = []
+        for mode in faulty.modes():
+            own = self._replay(faulty.port, mode)
+            results += own
+            first = first_wrong(own, self._order)
+            if first is None:
+                continue
+            explanations = self._explained(faulty.port, results, mode)
+            told = next((e for e in explanations if e.component == first.component), None)
+            failed = [result for result in own if result.verdict is Compared.FAIL]
+            return replace(
+                about,
+                verdict=Verdict.CAUGHT,
+                mode=str(mode),
+                first=first.component,
+                planted=first.component in faulty.components,
+                cases=list(dict.fromkeys(result.case for result in failed)),
+                naming=_naming(fault, told, explanations),
+                hypotheses=[] if told is None else told.hypotheses,
+                text="" if told is None else told.text,
+            )
+        return None
+
+    def _explained(self, port: Port, results: Sequence[Result], mode: Mode) -> list[Explanation]:
+        subject = Subject(self.file, lambda dtype: port, self.weights)
+        if mode is Mode.ISOLATED:
+            return explain(subject, results)
+        return (
+            explain_wiring(subject, results) if mode is Mode.END_TO_END and isinstance(port, Isolated) else []
+        )
+
+    def _missed(self, about: FaultResult, fault: Fault, faulty: Faulty) -> FaultResult:
+        """With how much the fault changes here, and why nothing sees it."""
+        found = self._effect(fault.planting, faulty)
+        if fault.equivalent:
+            return replace(about, verdict=Verdict.EQUIVALENT, reason=fault.equivalent, effect=found)
+        return replace(about, reason=_why(found), effect=found)
+
+    def _effect(self, planting: Planting, faulty: Faulty) -> Effect:
+        """In float64 where the fault can be put into the reference itself, else between the ports."""
+        if isinstance(planting, EditedConfig | EditedCheckpoint | Patch):
+            return effect(self.file, self.goldens, self.port, faulty.port, float64=False)
+        components = self.file.contents.components
+        reference = Reference(components, self.weights)
+        wrong = Planted(reference, components, planting, self.weights)
+        return effect(self.file, self.goldens, reference, wrong, float64=True)
+
+
+def _why(found: Effect) -> str:
+    if found.exact:
+        return "makes no difference with these inputs and weights: every answer is bit by bit the same"
+    where = f"{found.component} ({found.case})"
+    told = f"it changes {where} by {amount(found.over_floor)} x noise floor"
+    if found.over_limit <= 1:
+        return f"cannot be seen with these inputs or weights: {told}, most of all"
+    return f"missed although it could be seen: {told}, {amount(found.over_limit)} times what passes"
+
+
+def _naming(fault: Fault, told: Explanation | None, all_told: Sequence[Explanation]) -> Naming:
+    """A wrong name anywhere is wrong; otherwise what is said of the first wrong component counts."""
+    if any(e.hypotheses and fault.named_by.isdisjoint(e.hypotheses) for e in all_told):
+        return Naming.WRONG
+    if told is None or not told.hypotheses:
+        return Naming.NOT_NAMED
+    return Naming.NAMED if fault.named_by.issuperset(told.hypotheses) else Naming.ONE_OF
