@@ -96,7 +96,7 @@ class Auditor:
     def refuse_wrong(self) -> None:
         """A port that fails by itself would catch every fault. Raises GoldensError."""
         modes = Faulty(self.port, ()).modes()
-        results = [result for mode in modes for result in self._replay(self.port, mode)]
+        results = [result for mode in modes for result in self.replay(self.port, mode)]
         wrong = first_wrong(results, self._order)
         if wrong is not None:
             raise GoldensError(
@@ -115,7 +115,7 @@ class Auditor:
             namable=bool(fault.named_by),
         )
         try:
-            with self._planted(fault) as faulty:
+            with self.planted(fault) as faulty:
                 return self._caught(about, fault, faulty) or self._missed(about, fault, faulty)
         except DoesNotApply as error:
             return replace(about, verdict=Verdict.NOT_PLANTED, reason=str(error))
@@ -125,7 +125,7 @@ class Auditor:
             )
 
     @contextmanager
-    def _planted(self, fault: Fault) -> Iterator[Faulty]:
+    def planted(self, fault: Fault) -> Iterator[Faulty]:
         """The port with a fault, for as long as the context is open. Raises DoesNotApply or Refused."""
         planting, components = fault.planting, self.file.contents.components
         if isinstance(planting, Answer | Overrides | Rewired):
@@ -148,7 +148,7 @@ class Auditor:
                     raise Refused(error) from error
                 yield Faulty(made, names)
 
-    def _replay(self, port: Port, mode: Mode) -> list[Result]:
+    def replay(self, port: Port, mode: Mode) -> list[Result]:
         goldens = [golden for golden in self.goldens if replays(self.file, golden, mode)]
         session = Session(self.file, lambda dtype: port, [golden.component for golden in goldens])
         return list(session.replay(goldens, [mode]))
@@ -161,7 +161,7 @@ class Auditor:
         """By the first mode in which something fails; None if nothing does."""
         results: list[Result] = []
         for mode in faulty.modes():
-            own = self._replay(faulty.port, mode)
+            own = self.replay(faulty.port, mode)
             results += own
             first = first_wrong(own, self._order)
             if first is None:

@@ -8,6 +8,7 @@ from harness.diagnose.explain import explain
 from harness.diagnose.patterns import cast_orders, low_precision
 from harness.diagnose.subject import Subject
 from harness.diagnose.wiring import explain_wiring
+from harness.errors import GoldensError
 from harness.model import Golden, Mode, Verdict
 from harness.replay.session import Session
 from harness.report.result import Explanation, Result
@@ -23,8 +24,13 @@ def diagnose(
     """Explanations of what fails, and what else is to be known of it, a sentence each.
 
     folder: the recorded checkpoint; withheld: hypotheses that may not be named
+    A checkpoint that cannot be read costs the explanation, and no verdict.
     """
-    subject = Subject(session.file, session.port, Weights(folder), withheld)
+    try:
+        weights = Weights(folder)
+    except GoldensError as error:
+        return [], [f"not explained: {error}"]
+    subject = Subject(session.file, session.port, weights, withheld)
     explanations = [*explain(subject, results), *explain_wiring(subject, results)]
     notes = [*low_precision(subject, results), *cast_orders(subject, results), *_blind(subject, results)]
     return explanations, notes

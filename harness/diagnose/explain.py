@@ -1,10 +1,12 @@
 """From the results of a replay to what explains its failures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from harness.compare.files import places
 from harness.diagnose.fits import describe
+from harness.diagnose.probes import probe
 from harness.diagnose.problem import FLOAT64, Array, Donor, Observation, Problem, step_of, wide
 from harness.diagnose.search import Candidate, candidates_for, explaining
 from harness.diagnose.subject import Subject
@@ -12,15 +14,22 @@ from harness.kinds.step import Evaluation
 from harness.model import UNIT_ROUNDOFF, Component, Golden, Mode, Verdict
 from harness.report.result import Explanation, Result
 
+_HARDLY = 10.0
+"""Up to this many times what passes, a failure is weak evidence beside one that is as many times stronger."""
 _MOST_FAILED, _MOST_PASSED = 6, 6
 """How many cases of a component a hypothesis has to hold in, at most."""
+_ANGLES = "angles"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found for one component: candidates that explain it, or, if none does, a text."""
+    """What was found for one component: candidates that explain it, or, if none does, a text.
+
+    strength: its largest error over what passes
+    """
 
     component: Component
+    strength: float
     candidates: Sequence[Candidate] = ()
     text: str = ""
 
@@ -46,7 +55,20 @@ def explain(subject: Subject, results: Iterable[Result]) -> list[Explanation]:
         for name, own in by_component.items()
         if any(result.verdict is Verdict.FAIL for result in own)
     ]
-    return [finding.explanation() for finding in _agreed(findings)]
+    return [finding.explanation() for finding in _of_both(list(_agreed(list(_strongest_first(findings)))))]
+
+
+def _strongest_first(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """What is hardly wrong fits many mistakes: there the component of its kind that is most wrong decides."""
+    strongest = {_family(f.component): f for f in sorted(findings, key=lambda f: f.strength)}
+    for finding in findings:
+        best = strongest[_family(finding.component)]
+        if finding.strength > _HARDLY or best.strength < _HARDLY * finding.strength:
+            yield finding
+            continue
+        shared = [candidate for candidate in finding.candidates if candidate.name in best.names]
+        text = f"too little is wrong here to tell what: see {best.component.name}, where more is"
+        yield replace(finding, candidates=shared, text=text)
 
 
 def _agreed(findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -58,14 +80,29 @@ def _agreed(findings: Sequence[Finding]) -> Iterator[Finding]:
         known = [name for name in finding.names if (_family(finding.component), name) in settled]
         if len(finding.names) > 1 and len(known) == 1:
             left = [candidate for candidate in finding.candidates if candidate.name == known[0]]
-            yield Finding(finding.component, left)
+            yield replace(finding, candidates=left)
+        else:
+            yield finding
+
+
+def _of_both(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Cosines and sines come from the same angles: what fits one of them explains nothing if the other is unexplained.
+
+    Cosines of small angles are alike whatever the angles are.
+    """
+    unexplained = [f.component.name for f in findings if _family(f.component) == _ANGLES and not f.names]
+    for finding in findings:
+        if unexplained and finding.names and _family(finding.component) == _ANGLES:
+            fits = finding.explanation().text
+            says = f"unexplained: this would fit, and does not fit {unexplained[0]}, which has the same angles: {fits}"
+            yield replace(finding, candidates=(), text=says)
         else:
             yield finding
 
 
 def _family(component: Component) -> str:
     """Components that share their code: cosines and sines come from one place."""
-    return "rotary" if component.step in ("cos", "sin") else component.kind
+    return _ANGLES if component.step in ("cos", "sin") else component.kind
 
 
 def find(subject: Subject, component: Component, results: Sequence[Result]) -> Finding:
@@ -73,20 +110,22 @@ def find(subject: Subject, component: Component, results: Sequence[Result]) -> F
     failed = [result for result in results if result.verdict is Verdict.FAIL]
     compared = [result for result in failed if result.error is not None]
     if not compared:
-        return Finding(component, text=failed[0].reason)
+        return Finding(component, inf, text=failed[0].reason)
     dtype = min((result.dtype for result in compared), key=UNIT_ROUNDOFF.__getitem__)
     alike = [r for r in results if r.dtype == dtype and r.error is not None]
+    strength = max(result.over_limit for result in alike)
     problem = pose(subject, component, dtype, alike)
     candidates = explaining(problem, subject.withheld)
     if candidates:
-        return Finding(component, candidates)
+        return Finding(component, strength, candidates)
     described = describe(problem, problem.observations[0])
     tried = len({candidate.name for candidate in candidates_for(problem)})
     unexplained = (
         f"unexplained: none of {tried} hypotheses about {component.kind} fits, nor a scale, an offset, another order, "
         "or a few channels or tokens"
     )
-    return Finding(component, text=described or unexplained)
+    probed = probe(subject, problem)
+    return Finding(component, strength, text="; ".join(filter(None, (described or unexplained, probed))))
 
 
 def pose(subject: Subject, component: Component, dtype: str, results: Sequence[Result]) -> Problem:
@@ -97,14 +136,13 @@ def pose(subject: Subject, component: Component, dtype: str, results: Sequence[R
     goldens = {(g.case, g.dtype): g for g in subject.file.contents.goldens if g.component == component.name}
     own = subject.parameters(component.parameters, dtype)
     observations = [
-        _observe(subject, component, goldens[result.case, dtype], own, result.verdict is Verdict.FAIL)
-        for result in chosen
+        _observe(subject, component, goldens[result.case, dtype], own, result) for result in chosen
     ]
     return Problem(component, dtype, list(_donors(subject, component, dtype)), observations)
 
 
 def _observe(
-    subject: Subject, component: Component, golden: Golden, parameters: Mapping[str, Array], failed: bool
+    subject: Subject, component: Component, golden: Golden, parameters: Mapping[str, Array], result: Result
 ) -> Observation:
     inputs = subject.file.inputs(golden)
     if not step_of(component).exact:
@@ -116,7 +154,8 @@ def _observe(
         answer=subject.answer(golden),
         recorded=subject.file.output(golden),
         places=places(subject.file, golden.case),
-        failed=failed,
+        failed=result.verdict is Verdict.FAIL,
+        over_floor=result.over_floor,
     )
 
 

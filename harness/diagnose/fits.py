@@ -11,12 +11,14 @@ import numpy as np
 
 from harness.compare.metrics import Places
 from harness.diagnose.problem import Array, Observation, Problem, Sample
-from harness.diagnose.search import Outcome, allowance, distance, under
+from harness.diagnose.search import Outcome, allowance, distance, explains, under
 
 _MOST_CHANNELS = 4096
 """Beyond this, comparing every channel with every other takes too long."""
 _FEW = 0.5
 """Up to this share of the channels or tokens, what is wrong is told by which ones."""
+_RIGHT = 0.8
+"""How near to their limit the others may be: nearer, and they may be as wrong, only less so."""
 _LEAST_ROWS = 4
 """Numbers that are fitted have to be fewer than those they are fitted to."""
 
@@ -36,7 +38,8 @@ class Seen:
     def fits(self, output: Array, growth: float = 1.0) -> bool:
         """Whether the port's answer is `output`. growth: how much rounding grew with it."""
         sigma = None if self.outcome.sigma is None else self.outcome.sigma * growth
-        return distance(self.problem, self.observation, Outcome(output, sigma), Sample()).over_limit <= 1
+        found = distance(self.problem, self.observation, Outcome(output, sigma), Sample())
+        return explains(found, self.observation.over_floor)
 
 
 def describe(problem: Problem, observation: Observation) -> str | None:
@@ -81,7 +84,13 @@ def _scale(seen: Seen) -> str | None:
     factor = _ratio(answer, right_valid)
     if factor is None or not seen.fits(right * factor, abs(factor)):
         return None
-    return f"the right output times {factor:.6g}"
+    return f"the right output times {_number(factor)}"
+
+
+def _number(factor: float) -> str:
+    """Six digits; more where these say 1."""
+    told = f"{factor:.6g}"
+    return f"{factor:.8g}" if told == "1" else told
 
 
 def _ratio(answer: Array, right: Array) -> float | None:
@@ -221,17 +230,23 @@ def _few_tokens(seen: Seen) -> str | None:
 
 
 def _wrong(seen: Seen, summed: tuple[int, ...], view: str) -> Array | None:
-    """Which channels, or which tokens, are over what is allowed; None if none, or too many to be told by which."""
+    """Which channels, or which tokens, are wrong.
+
+    None if none is, if too many are to be told by which, or if the others are not right either.
+    """
     valid = seen.observation.places.valid(seen.problem.component.axes)
     error = np.where(valid, seen.answer - seen.outcome.output, 0.0)
     right = np.where(valid, seen.outcome.output, 0.0)
     allowed = getattr(allowance(seen.problem, seen.observation, seen.outcome, Sample()), view)
-    powers = np.sum(right**2, axis=summed)
+    powers = np.sum(right**2, axis=summed, keepdims=True)
     # A channel or token of which nothing is left, or that was nothing, is measured against an average one.
     typical = np.maximum(powers, np.mean(powers) * 1e-6)
-    wrong: Array = np.sum(error**2, axis=summed) > allowed**2 * typical
-    share = wrong.mean()
-    return wrong if 0 < share <= _FEW else None
+    wrong: Array = np.sum(error**2, axis=summed, keepdims=True) > allowed**2 * typical
+    if not 0 < wrong.mean() <= _FEW:
+        return None
+    mended = np.where(wrong, seen.outcome.output, seen.answer)
+    rest = distance(seen.problem, seen.observation, seen.outcome, Sample(), answer=mended)
+    return np.squeeze(wrong, axis=summed) if rest.over_limit <= _RIGHT else None
 
 
 def _what_there(seen: Seen, wrong: Array) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from harness.compare.files import places
 from harness.diagnose.problem import Array, step_of
 from harness.diagnose.subject import Subject
 from harness.kinds.numpy_arrays import NumpyArrays
@@ -66,9 +67,10 @@ def cast_orders(subject: Subject, results: Sequence[Result]) -> Iterator[str]:
 
 def _cast_order(subject: Subject, component: Component, golden: Golden) -> Iterator[str]:
     answer, recorded = subject.answer(golden), subject.file.output(golden)
-    alike = _share(answer, recorded)
+    valid = places(subject.file, golden.case).valid(component.axes)
+    alike = _share(answer, recorded, valid)
     for order in step_of(component).cast_orders:
-        share = _share(answer, _in_order(subject, component, golden, order))
+        share = _share(answer, _in_order(subject, component, golden, order), valid)
         if share >= _SAME and alike < _OTHER:
             yield (
                 f"{component.name} in {golden.dtype} rounds in another order than the reference: {order.says} "
@@ -84,6 +86,8 @@ def _in_order(subject: Subject, component: Component, golden: Golden, order: Cas
     return order.evaluate(Evaluation(NumpyArrays(dtype), subject.file.inputs(golden), parameters, settings))
 
 
-def _share(answer: Array, other: Array) -> float:
-    """Of bit-identical elements."""
-    return float(np.mean(answer == other)) if answer.shape == other.shape else 0.0
+def _share(answer: Array, other: Array, valid: Array) -> float:
+    """Of bit-identical elements; padding is left out."""
+    if answer.shape != other.shape:
+        return 0.0
+    return float(np.mean((answer == other)[np.broadcast_to(valid, answer.shape)]))

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.compare.metrics import Places, views
-from harness.compare.tolerance import exceeds, noise_floor
+from harness.compare.metrics import Places
 from harness.kinds.numpy_arrays import NumpyArrays
 from harness.kinds.step import Evaluation, Step
 from harness.kinds.table import STEPS
-from harness.model import Component, Floor, Golden
+from harness.model import Component, Golden
 
 Array = Any
 FLOAT64 = NumpyArrays(np.float64)
@@ -24,6 +23,7 @@ class Observation:
     evaluation: the step as the reference takes it on them. Inputs and vectors are float64; matrices are as they are
         stored, to be widened when a part of them has been chosen
     answer, recorded: what port and reference put out, in the component's axes
+    over_floor: how far they are apart, in noise floors
     """
 
     golden: Golden
@@ -32,6 +32,7 @@ class Observation:
     recorded: Array
     places: Places
     failed: bool
+    over_floor: float
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,3 @@ def _worst_and_spread(powers: Array, count: int) -> Array:
     worst = np.argpartition(powers, -(count // 2))[-(count // 2) :]
     spread = np.linspace(0, len(powers) - 1, count - count // 2).astype(int)
     return np.unique(np.concatenate((worst, spread)))
-
-
-def beyond_rounding(
-    difference: Array, reference: Array, sigma: Array | None, problem: Problem, places: Places
-) -> bool:
-    """Whether two evaluations differ by more than the noise floor of the step."""
-    axes = problem.component.axes
-    nothing = np.zeros_like(reference) if sigma is None else sigma
-    modelled = views(nothing, reference, axes, places)
-    floor = noise_floor(Floor(modelled, modelled), problem.dtype, sigma is None)
-    return exceeds(views(difference, reference, axes, places), floor)

@@ -20,7 +20,6 @@ from harness.diagnose.problem import (
     Observation,
     Problem,
     Sample,
-    beyond_rounding,
     widened,
     worst_sample,
 )
@@ -31,8 +30,13 @@ from harness.report.result import ratio
 
 _TOKENS, _CHANNELS = 6, 64
 """How much of a component is looked at first."""
+_GLANCE = (2, 16)
+"""Tokens and channels that are looked at before that."""
+_TINY = 1e-300
 _SLACK = 2.0
 """How much more than the rule allows passes there: views of a part scatter more than those of the whole."""
+_FALL = 4.0
+"""What explains an error makes it this many times smaller: much else makes a few noise floors less than k of them."""
 _SAME = 0.98
 """The share of elements in which a rounded answer is the rounded right one."""
 _PRECISIONS = ("bfloat16", "float16")
@@ -72,25 +76,35 @@ class Outcome:
 
 
 def explaining(problem: Problem, withheld: Collection[str] = ()) -> list[Candidate]:
-    """The hypotheses that explain all observations of a component. withheld: names that may not be given."""
-    candidates = [c for c in candidates_for(problem) if c.name not in withheld]
-    parts = [
-        worst_sample(problem, o, _TOKENS, _CHANNELS if n == 0 else _CHANNELS // 4)
-        for n, o in enumerate(problem.observations)
-    ]
-    sampled = [c for c in candidates if not c.hypothesis.whole]
-    found = _left(problem, sampled, parts)
-    if not found:
-        found = _left(problem, [c for c in candidates if c.hypothesis.whole], [Sample()] * len(parts))
-    if not found:
-        found = [c for c in _rounded_answers(problem) if c.name not in withheld]
-    return found
+    """The hypotheses that explain all observations of a component. withheld: names that may not be given.
+
+    First the mistakes of the component's own kind, then other components' parameters, which are many, and in the end
+    what takes every token to be tried.
+    """
+    glance = _Glance(problem)
+    own = list(_own(problem))
+    at_once = [candidate for candidate in own if not candidate.hypothesis.whole]
+    for candidates in (at_once, _donated(problem), [c for c in own if c.hypothesis.whole]):
+        found = _left(problem, [c for c in candidates if c.name not in withheld and glance.allows(c)])
+        if found:
+            return found
+    return [c for c in _rounded_answers(problem) if c.name not in withheld]
 
 
 def candidates_for(problem: Problem) -> Iterator[Candidate]:
-    """Everything that is tried of a component's kind: its step's hypotheses, and other components' parameters."""
+    """Everything that is tried of a component's kind."""
+    yield from _own(problem)
+    yield from _donated(problem)
+
+
+def _own(problem: Problem) -> Iterator[Candidate]:
+    """The hypotheses of the step."""
     yield from (Candidate(hypothesis) for hypothesis in problem.step.hypotheses)
     yield from (Candidate(hypothesis) for hypothesis in _first_text(problem))
+
+
+def _donated(problem: Problem) -> Iterator[Candidate]:
+    """Parameters of each other component that has the same shapes: all of them, or one."""
     for donor in problem.donors:
         same = _last(donor.component.name) == _last(problem.component.name)
         name = "parameters_of_another_layer" if same else "parameters_of_another_component"
@@ -120,36 +134,65 @@ def _of_first_text(argument: str, e: Evaluation) -> Evaluation | None:
     return e.with_inputs(**{argument: np.broadcast_to(given[:1], given.shape)}) if len(given) > 1 else None
 
 
-def _left(problem: Problem, candidates: Sequence[Candidate], parts: Sequence[Sample]) -> list[Candidate]:
+class _Glance:
+    """A few of the most wrong elements, which most hypotheses do not even make less wrong.
+
+    Rows and channels are looked at in proportion to their size, and either may tell: a mistake of small ones drowns in
+    the rounding of large ones.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem, self._observation = problem, problem.observations[0]
+        self._sample = worst_sample(problem, self._observation, *_GLANCE)
+        axes = problem.component.axes
+        self._answer = self._sample.of(self._observation.answer, axes).astype(np.float64)
+        places = self._sample.places(self._observation.places)
+        self._valid = np.broadcast_to(places.valid(axes), self._answer.shape)
+        letters = axes.split()
+        self._views = [
+            tuple(n for n, letter in enumerate(letters) if (letter in "BT") == by_channel)
+            for by_channel in (False, True)
+        ]
+        right = _evaluated(problem, self._observation, None, self._sample)
+        assert right is not None, "the step itself can always be evaluated"
+        self._sizes = [np.sum(np.where(self._valid, right[1], 0.0) ** 2, axis=view) for view in self._views]
+        self._before = self._errors(right[1])
+
+    def allows(self, candidate: Candidate) -> bool:
+        """Whether the hypothesis halves the error of the worst row, or of the worst channel. Some need every token."""
+        if candidate.hypothesis.whole:
+            return True
+        found = _evaluated(self._problem, self._observation, candidate, self._sample)
+        if found is None or found[1].shape != self._answer.shape:
+            return False
+        after = self._errors(found[1])
+        return any(not new > old / 4 for new, old in zip(after, self._before, strict=True))
+
+    def _errors(self, output: Array) -> list[float]:
+        """The largest square of a relative error, of rows and of channels."""
+        with np.errstate(all="ignore"):
+            squares = np.where(self._valid, self._answer - output, 0.0) ** 2
+            return [
+                float(np.max(np.sum(squares, axis=view) / np.maximum(size, _TINY)))
+                for view, size in zip(self._views, self._sizes, strict=True)
+            ]
+
+
+def _left(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that a part of each observation does not refute, and then the whole of the first one."""
-    first, part = problem.observations[0], parts[0]
-    baseline = under(problem, first, None, part)
-    left = [c for c in candidates if _survives(problem, first, c, part, unlike=baseline)]
-    for observation, sample in zip(problem.observations[1:], parts[1:], strict=True):
-        left = [c for c in left if _survives(problem, observation, c, sample)]
+    left = list(candidates)
+    for number, observation in enumerate(problem.observations):
+        if left:
+            part = worst_sample(problem, observation, _TOKENS, _CHANNELS if number == 0 else _CHANNELS // 4)
+            left = [c for c in left if _survives(problem, observation, c, part)]
     return list(_confirmed(problem, left))
 
 
-def _survives(
-    problem: Problem,
-    observation: Observation,
-    candidate: Candidate,
-    sample: Sample,
-    unlike: Outcome | None = None,
-) -> bool:
-    """unlike: the step without a mistake; a hypothesis that makes no difference to it explains nothing.
-
-    Without it, a mistake that cannot be made in this case must have made no difference.
-    """
-    outcome = under(problem, observation, candidate, sample)
-    if outcome is None and unlike is None:
-        outcome = under(problem, observation, None, sample)
-    if outcome is None or distance(problem, observation, outcome, sample).over_limit > _SLACK:
-        return False
-    places = sample.places(observation.places)
-    return unlike is None or beyond_rounding(
-        outcome.output - unlike.output, unlike.output, unlike.sigma, problem, places
-    )
+def _survives(problem: Problem, observation: Observation, candidate: Candidate, part: Sample) -> bool:
+    """A mistake that cannot be made in a case must have made no difference there."""
+    part = Sample() if candidate.hypothesis.whole else part
+    outcome = under(problem, observation, candidate, part) or under(problem, observation, None, part)
+    return outcome is not None and distance(problem, observation, outcome, part).over_limit <= _SLACK
 
 
 def _confirmed(problem: Problem, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -157,15 +200,30 @@ def _confirmed(problem: Problem, candidates: Sequence[Candidate]) -> Iterator[Ca
     observation = problem.observations[0]
     for candidate in candidates:
         outcome = under(problem, observation, candidate, Sample())
-        found = None if outcome is None else distance(problem, observation, outcome, Sample())
-        if found is not None and found.over_limit <= 1:
-            yield replace(candidate, left=found.over_floor)
+        if outcome is not None:
+            found = distance(problem, observation, outcome, Sample())
+            if explains(found, observation.over_floor):
+                yield replace(candidate, left=found.over_floor)
 
 
 def under(
     problem: Problem, observation: Observation, candidate: Candidate | None, sample: Sample
 ) -> Outcome | None:
     """A part of the component under a hypothesis, or as the reference has it; None where it cannot be that mistake."""
+    found = _evaluated(problem, observation, candidate, sample)
+    if found is None or found[1].shape != sample.of(observation.recorded, problem.component.axes).shape:
+        return None
+    e, output = found
+    variance = (candidate and candidate.hypothesis.variance) or problem.step.variance
+    with np.errstate(all="ignore"):
+        sigma = None if variance is None else np.sqrt(variance(e, output, UNIT_ROUNDOFF[problem.dtype]))
+    return Outcome(output.astype(np.float64), sigma)
+
+
+def _evaluated(
+    problem: Problem, observation: Observation, candidate: Candidate | None, sample: Sample
+) -> tuple[Evaluation, Array] | None:
+    """What is evaluated under a hypothesis, and what comes out; None if the shapes do not allow for the mistake."""
     step, e = problem.step, observation.evaluation
     hypothesis = candidate.hypothesis if candidate is not None else None
     try:
@@ -179,16 +237,10 @@ def under(
         e = sample.cut(step, e)
         if not step.exact:
             e = widened(e)
-        evaluate = (hypothesis and hypothesis.evaluate) or step.evaluate
-        variance = (hypothesis and hypothesis.variance) or step.variance
         with np.errstate(all="ignore"):
-            output = evaluate(e)
-            sigma = None if variance is None else np.sqrt(variance(e, output, UNIT_ROUNDOFF[problem.dtype]))
-    except (ValueError, IndexError):  # shapes that this mistake cannot be made with
+            return e, ((hypothesis and hypothesis.evaluate) or step.evaluate)(e)
+    except (ValueError, IndexError):
         return None
-    if output.shape != sample.of(observation.recorded, problem.component.axes).shape:
-        return None
-    return Outcome(output.astype(np.float64), sigma)
 
 
 @dataclass(frozen=True)
@@ -197,6 +249,11 @@ class Distance:
 
     over_limit: float
     over_floor: float
+
+
+def explains(found: Distance, before: float) -> bool:
+    """Whether what is left is rounding. before: how far the answer is from the right output, in noise floors."""
+    return found.over_limit <= 1 and found.over_floor * _FALL <= before
 
 
 def distance(
@@ -209,13 +266,11 @@ def distance(
     finite = np.isfinite(answer)
     if not np.array_equal(finite, np.isfinite(outcome.output)):
         return Distance(np.inf, np.inf)
+    floor = noise_floor(_floor(problem, observation, outcome, sample), problem.dtype, outcome.sigma is None)
     with np.errstate(invalid="ignore"):
-        error = views(np.where(finite, answer - outcome.output, 0.0), outcome.output, axes, places)
-    floor, exact = _floor(problem, observation, outcome, sample), outcome.sigma is None
-    return Distance(
-        ratio(error, allowance(problem, observation, outcome, sample)),
-        ratio(error, noise_floor(floor, problem.dtype, exact)),
-    )
+        difference = np.where(finite, answer - outcome.output, 0.0)
+    error = views(difference, outcome.output, axes, places, least=floor.whole)
+    return Distance(ratio(error, allowance(problem, observation, outcome, sample)), ratio(error, floor))
 
 
 def _floor(problem: Problem, observation: Observation, outcome: Outcome, sample: Sample) -> Floor:

@@ -87,6 +87,11 @@ def _weight_as(precise: Callable[[Array], Array], e: Evaluation) -> Array:
     return e.xp.linear(e.inputs["x"], precise(e.parameters["weight"]), e.parameters.get("bias"))
 
 
+def _stored(precise: Callable[[Array], Array], weight: Array) -> Array:
+    """What comes of a weight that is stored in bfloat16 afterwards, as converted checkpoints are."""
+    return rounded(precise(weight), "bfloat16")
+
+
 def _scale_folded(e: Evaluation) -> Array:
     return evaluate(e) * e.settings["head_dim"] ** -0.5 if e.settings.get("head_dim") else evaluate(e)
 
@@ -145,10 +150,16 @@ HYPOTHESES = (
         for name, says, precise in PRODUCTS
     ),
     *(
-        Hypothesis(name, says, evaluate=partial(_weight_as, precise))
+        Hypothesis(name, f"{says}{more}", evaluate=partial(_weight_as, stored))
         for name, says, precise in (
             ("quantised_int8", "weight quantised to 8 bits, by output", partial(quantised, levels=127)),
             ("quantised_int4", "weight quantised to 4 bits, by output", partial(quantised, levels=7)),
+        )
+        for stored, more in ((precise, ""), (partial(_stored, precise), ", and stored in bfloat16"))
+    ),
+    *(
+        Hypothesis(name, says, evaluate=partial(_weight_as, precise))
+        for name, says, precise in (
             ("quantised_fp8", "weight rounded to 8-bit floats (e4m3)", partial(rounded, precision="fp8")),
             (
                 "weight_rounded_bfloat16",

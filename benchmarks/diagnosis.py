@@ -1,0 +1,225 @@
+"""How well are mistakes named? The audit of the built-in golden files, as a table of confusion and its figures.
+
+    python benchmarks/diagnosis.py [--dtype float32 --dtype bfloat16] [FILE.h5 ...]
+    python benchmarks/diagnosis.py --seconds FILE.h5 [--checkpoint DIR]      # what naming costs, as ratios
+
+Prints, for each dtype: how many faults are caught, and whether at the planted component; how many of those that have a
+hypothesis are named by it alone, or are among several; every name that is wrong; and what is said when the right
+hypotheses are withheld, where any name at all is wrong. Exits with 1 when a name is wrong in float32.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from harness.audit import command
+from harness.audit.compiled import compiled_once
+from harness.audit.fault import DoesNotApply, Fault
+from harness.audit.outcome import FaultResult, Naming, Verdict
+from harness.audit.run import Auditor, Refused
+from harness.diagnose.explain import explain, find, pose
+from harness.diagnose.problem import Sample
+from harness.diagnose.search import under
+from harness.diagnose.subject import Subject
+from harness.model import Mode
+from harness.model import Verdict as Compared
+from harness.replay.port import Isolated, load_port
+from harness.replay.session import Session, checkpoint_folder
+from harness.settings import fault_settings, port_setting
+from harness.store.reader import GoldenFile
+from harness.weights import Weights
+
+ROOT = Path(__file__).parent.parent
+GOLDENS = [ROOT / "goldens" / f"{name}.h5" for name in ("qwen2-tiny", "qwen3-tiny", "qwen2-deep")]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """One fault in one golden file. withheld: what was named when its right names were withheld."""
+
+    golden: str
+    fault: Fault
+    result: FaultResult
+    withheld: tuple[str, ...]
+
+
+def audited(path: Path, dtype: str, checkpoint: str | None, faults: Sequence[Fault]) -> Iterator[Audited]:
+    file = GoldenFile.open(path)
+    auditor = Auditor(
+        file, file.select(dtypes=[dtype]), dtype, port_setting(ROOT), checkpoint_folder(file, checkpoint)
+    )
+    auditor.refuse_wrong()
+    for fault in track(faults, f"{path.name} {dtype}", console=Console(stderr=True), transient=True):
+        result = auditor.audit(fault)
+        if result.verdict is not Verdict.NOT_PLANTED:
+            withheld = (
+                without_names(auditor, fault) if result.mode == Mode.ISOLATED and fault.named_by else ()
+            )
+            yield Audited(path.stem, fault, result, withheld)
+
+
+def without_names(auditor: Auditor, fault: Fault) -> tuple[str, ...]:
+    """What is named, falsely, when the right hypotheses are withheld."""
+    try:
+        with auditor.planted(fault) as faulty:
+            results = auditor.replay(faulty.port, Mode.ISOLATED)
+            subject = Subject(auditor.file, lambda dtype: faulty.port, auditor.weights, fault.named_by)
+            return tuple({name for told in explain(subject, results) for name in told.hypotheses})
+    except (DoesNotApply, Refused):
+        return ()
+
+
+def show(found: Sequence[Audited], dtype: str, console: Console) -> int:
+    """Print the figures; return how many names are wrong."""
+    caught = [a for a in found if a.result.verdict is Verdict.CAUGHT]
+    missed = {a.fault.name for a in found if a.result.verdict is Verdict.MISSED}
+    missed -= {a.fault.name for a in caught}
+    tried = {a.fault.name for a in found if a.result.verdict in (Verdict.CAUGHT, Verdict.MISSED)}
+    ran = [a for a in caught if a.result.mode != "loading"]
+    right = sum(a.result.planted for a in ran)
+    namable = [a for a in ran if a.result.namable]
+    names = Counter(a.result.naming for a in namable)
+    wrong = [a for a in ran if a.result.naming is Naming.WRONG]
+    false = [a for a in found if a.withheld]
+    console.print(f"\n[bold]{dtype}[/]: {len(tried)} faults, {len(found)} plantings")
+    console.print(f"caught by some golden file  {share(len(tried) - len(missed), len(tried))}")
+    console.print(
+        f"plantings caught            {share(len(caught), sum(a.result.verdict is not Verdict.EQUIVALENT for a in found))}"
+    )
+    console.print(f"first wrong is planted      {share(right, len(ran))}")
+    console.print(f"named uniquely              {share(names[Naming.NAMED], len(namable))}")
+    console.print(
+        f"among the names             {share(names[Naming.NAMED] + names[Naming.ONE_OF], len(namable))}"
+    )
+    console.print(f"wrong names                 {share(len(wrong), len(ran))}")
+    console.print(f"false names when withheld   {share(len(false), len(namable))}")
+    console.print(confusion(ran))
+    for a in wrong:
+        console.print(f"wrong: {a.golden} {a.fault.name}: {a.fault.says}: {a.result.first}: {a.result.text}")
+    for a in false:
+        console.print(f"false when withheld: {a.golden} {a.fault.name}: {', '.join(a.withheld)}")
+    for a in namable:
+        if a.result.naming in (Naming.NOT_NAMED, Naming.ONE_OF):
+            console.print(
+                f"{a.result.naming}: {a.golden} {a.fault.name} at {a.result.first}: {a.result.text}"
+            )
+    if missed:
+        console.print(f"missed by all: {', '.join(sorted(missed))}")
+    return len(wrong) + len(false)
+
+
+def share(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
+
+
+def confusion(ran: Sequence[Audited]) -> Table:
+    """By area of the fault: what the diagnosis made of it."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("area")
+    columns = (Naming.NAMED, Naming.ONE_OF, Naming.NOT_NAMED, Naming.WRONG)
+    for heading in (*columns, "has no name: described", "has no name: named"):
+        table.add_column(str(heading), justify="right")
+    for area in dict.fromkeys(a.result.area for a in ran):
+        own = [a for a in ran if a.result.area == area]
+        named = Counter(a.result.naming for a in own if a.result.namable)
+        bare = [a for a in own if not a.result.namable]
+        counts = [named[naming] for naming in columns]
+        counts += [sum(not a.result.hypotheses for a in bare), sum(bool(a.result.hypotheses) for a in bare)]
+        table.add_row(area, *map(str, counts))
+    return table
+
+
+def costs(path: Path, checkpoint: str | None, console: Console) -> None:
+    """What naming costs: of one component in its own float64 evaluations, of a whole replay in replays."""
+    file = GoldenFile.open(path)
+    folder = checkpoint_folder(file, checkpoint)
+    dtype = file.dtypes[0]
+    port = seed_rule(load_port(port_setting(ROOT), str(folder), dtype))
+    session = Session(file, lambda _: port)
+    goldens = file.select(dtypes=[dtype])
+    list(session.replay(goldens, [Mode.ISOLATED, Mode.END_TO_END]))  # compiles
+    start = time.perf_counter()
+    results = list(session.replay(goldens, [Mode.ISOLATED, Mode.END_TO_END]))
+    replayed = time.perf_counter() - start
+    subject = Subject(file, session.port, Weights(folder))
+    start = time.perf_counter()
+    explained = explain(subject, results)
+    console.print(
+        f"{len(explained)} failed components of a replay of {len(results)} comparisons are explained in "
+        f"{(time.perf_counter() - start) / replayed:.2f} times its time"
+    )
+    ratios = []
+    for told in explained[:10]:
+        component = file.component(told.component)
+        own = [r for r in results if r.component == told.component and r.mode is Mode.ISOLATED]
+        worst = max((r for r in own if r.verdict is Compared.FAIL), key=lambda r: r.over_limit)
+        problem = pose(subject, component, dtype, [worst])
+        ratios.append(
+            median_time(lambda: find(subject, component, [worst]))
+            / median_time(lambda: under(problem, problem.observations[0], None, Sample()))
+        )
+    console.print(
+        f"one failed component in one case: {statistics.median(ratios):.2f} evaluations of it in float64 with its "
+        f"rounding model (median of {len(ratios)}, at most {max(ratios):.2f})"
+    )
+
+
+def median_time(run: object, times: int = 5) -> float:
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()  # type: ignore[operator]
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def seed_rule(port: object) -> Isolated:
+    """Square projections of attention left untransposed, in every layer."""
+    square = {
+        name: weight.T
+        for name, weight in port.parameters().items()  # type: ignore[attr-defined]
+        if "self_attn" in name and weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+    }
+    return port.with_parameters(square)  # type: ignore[attr-defined, no-any-return]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.h5", default=GOLDENS)
+    parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16"])
+    parser.add_argument("--fault", action="append", default=[], metavar="GLOB")
+    parser.add_argument("--checkpoint", metavar="DIR")
+    parser.add_argument(
+        "--seconds", type=Path, metavar="FILE.h5", help="measure what naming costs, on this file"
+    )
+    asked = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if asked.seconds:
+        costs(asked.seconds, asked.checkpoint, console)
+        return
+    question = command.Question(
+        port_setting(ROOT), asked.checkpoint, (), None, tuple(asked.fault), fault_settings(ROOT)
+    )
+    faults = command.chosen_faults(question)
+    wrong = {}
+    with compiled_once():
+        for dtype in asked.dtype or ["float32", "bfloat16"]:
+            files = [path for path in asked.files if dtype in GoldenFile.open(path).dtypes]
+            found = [a for path in files for a in audited(path, dtype, asked.checkpoint, faults)]
+            wrong[dtype] = show(found, dtype, console)
+    sys.exit(1 if wrong.get("float32") else 0)
+
+
+if __name__ == "__main__":
+    main()
