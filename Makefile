@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make.
 
 .DEFAULT_GOAL := help
-.PHONY: help goldens checkpoints test test-replay-only lint format real floors nightly constraints clean
+.PHONY: help goldens checkpoints test test-replay-only lint format real story floors nightly constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,9 @@ real: .venv/installed ## Record and replay a real checkpoint, and let it write: 
 	$(BIN)/goldens record --checkpoint "$(MODEL)" -o real/real.h5 --dtype float32 --dtype bfloat16
 	$(BIN)/goldens replay real/real.h5 --checkpoint "$(MODEL)" --by-kind
 	$(BIN)/python benchmarks/greedy.py "$(MODEL)"
+
+story: .venv/installed ## Write docs/phase-3a1.md again, from a recording and replays
+	$(BIN)/python docs/make_phase_3a1.py
 
 floors: .venv/installed ## Errors of reference and port beside floors and tolerances, built-in and wide layers
 	$(BIN)/python benchmarks/floors.py goldens/*.h5 --wide 896 --wide 3584

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +31,9 @@ from harness.diagnose.problem import Sample
 from harness.diagnose.search import under
 from harness.diagnose.subject import Subject
 from harness.model import Mode
-from harness.model import Verdict as Compared
-from harness.replay.port import Isolated, load_port
+from harness.replay.port import Port, Weighted, load_port
 from harness.replay.session import Session, checkpoint_folder
+from harness.report.result import Result
 from harness.settings import fault_settings, port_setting
 from harness.store.reader import GoldenFile
 from harness.weights import Weights
@@ -81,9 +81,9 @@ def without_names(auditor: Auditor, fault: Fault) -> tuple[str, ...]:
 def show(found: Sequence[Audited], dtype: str, console: Console) -> int:
     """Print the figures; return how many names are wrong."""
     caught = [a for a in found if a.result.verdict is Verdict.CAUGHT]
-    missed = {a.fault.name for a in found if a.result.verdict is Verdict.MISSED}
-    missed -= {a.fault.name for a in caught}
-    tried = {a.fault.name for a in found if a.result.verdict in (Verdict.CAUGHT, Verdict.MISSED)}
+    missed = {a.result.key for a in found if a.result.verdict is Verdict.MISSED}
+    missed -= {a.result.key for a in caught}
+    tried = {a.result.key for a in found if a.result.verdict in (Verdict.CAUGHT, Verdict.MISSED)}
     ran = [a for a in caught if a.result.mode != "loading"]
     right = sum(a.result.planted for a in ran)
     namable = [a for a in ran if a.result.namable]
@@ -91,17 +91,18 @@ def show(found: Sequence[Audited], dtype: str, console: Console) -> int:
     wrong = [a for a in ran if a.result.naming is Naming.WRONG]
     false = [a for a in found if a.withheld]
     console.print(f"\n[bold]{dtype}[/]: {len(tried)} faults, {len(found)} plantings")
-    console.print(f"caught by some golden file  {share(len(tried) - len(missed), len(tried))}")
-    console.print(
-        f"plantings caught            {share(len(caught), sum(a.result.verdict is not Verdict.EQUIVALENT for a in found))}"
-    )
-    console.print(f"first wrong is planted      {share(right, len(ran))}")
-    console.print(f"named uniquely              {share(names[Naming.NAMED], len(namable))}")
-    console.print(
-        f"among the names             {share(names[Naming.NAMED] + names[Naming.ONE_OF], len(namable))}"
-    )
-    console.print(f"wrong names                 {share(len(wrong), len(ran))}")
-    console.print(f"false names when withheld   {share(len(false), len(namable))}")
+    plantings = sum(a.result.verdict is not Verdict.EQUIVALENT for a in found)
+    figures = {
+        "caught by some golden file": (len(tried) - len(missed), len(tried)),
+        "plantings caught": (len(caught), plantings),
+        "first wrong is planted": (right, len(ran)),
+        "named uniquely": (names[Naming.NAMED], len(namable)),
+        "among the names": (names[Naming.NAMED] + names[Naming.ONE_OF], len(namable)),
+        "wrong names": (len(wrong), len(ran)),
+        "false names when withheld": (len(false), len(namable)),
+    }
+    for figure, (part, whole) in figures.items():
+        console.print(f"{figure:28}{share(part, whole)}")
     console.print(confusion(ran))
     for a in wrong:
         console.print(f"wrong: {a.golden} {a.fault.name}: {a.fault.says}: {a.result.first}: {a.result.text}")
@@ -113,7 +114,7 @@ def show(found: Sequence[Audited], dtype: str, console: Console) -> int:
                 f"{a.result.naming}: {a.golden} {a.fault.name} at {a.result.first}: {a.result.text}"
             )
     if missed:
-        console.print(f"missed by all: {', '.join(sorted(missed))}")
+        console.print(f"missed by all: {', '.join(' '.join(key) for key in sorted(missed))}")
     return len(wrong) + len(false)
 
 
@@ -143,7 +144,9 @@ def costs(path: Path, checkpoint: str | None, console: Console) -> None:
     file = GoldenFile.open(path)
     folder = checkpoint_folder(file, checkpoint)
     dtype = file.dtypes[0]
-    port = seed_rule(load_port(port_setting(ROOT), str(folder), dtype))
+    right = load_port(port_setting(ROOT), str(folder), dtype)
+    assert isinstance(right, Weighted), "parameters are replaced"
+    port = seed_rule(right)
     session = Session(file, lambda _: port)
     goldens = file.select(dtypes=[dtype])
     list(session.replay(goldens, [Mode.ISOLATED, Mode.END_TO_END]))  # compiles
@@ -157,39 +160,43 @@ def costs(path: Path, checkpoint: str | None, console: Console) -> None:
         f"{len(explained)} failed components of a replay of {len(results)} comparisons are explained in "
         f"{(time.perf_counter() - start) / replayed:.2f} times its time"
     )
-    ratios = []
-    for told in explained[:10]:
-        component = file.component(told.component)
-        own = [r for r in results if r.component == told.component and r.mode is Mode.ISOLATED]
-        worst = max((r for r in own if r.verdict is Compared.FAIL), key=lambda r: r.over_limit)
-        problem = pose(subject, component, dtype, [worst])
-        ratios.append(
-            median_time(lambda: find(subject, component, [worst]))
-            / median_time(lambda: under(problem, problem.observations[0], None, Sample()))
-        )
+    ratios = [cost_of(subject, results, told.component) for told in explained[:10]]
     console.print(
-        f"one failed component in one case: {statistics.median(ratios):.2f} evaluations of it in float64 with its "
-        f"rounding model (median of {len(ratios)}, at most {max(ratios):.2f})"
+        f"one failed component: {statistics.median(ratios):.2f} evaluations of it in float64, with their rounding "
+        f"model, in the cases that are looked at (median of {len(ratios)}, at most {max(ratios):.2f})"
     )
 
 
-def median_time(run: object, times: int = 5) -> float:
+def cost_of(subject: Subject, results: Sequence[Result], name: str) -> float:
+    """The time of explaining a component over that of evaluating it in the same cases."""
+    component = subject.file.component(name)
+    own = [result for result in results if result.component == name and result.mode is Mode.ISOLATED]
+    problem = pose(subject, component, own[0].dtype, own)
+
+    def evaluate() -> None:
+        for observation in problem.observations:
+            under(problem, observation, None, Sample())
+
+    return median_time(lambda: find(subject, component, own)) / median_time(evaluate)
+
+
+def median_time(run: Callable[[], object], times: int = 5) -> float:
     taken = []
     for _ in range(times):
         start = time.perf_counter()
-        run()  # type: ignore[operator]
+        run()
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
 
 
-def seed_rule(port: object) -> Isolated:
+def seed_rule(port: Weighted) -> Port:
     """Square projections of attention left untransposed, in every layer."""
     square = {
         name: weight.T
-        for name, weight in port.parameters().items()  # type: ignore[attr-defined]
+        for name, weight in port.parameters().items()
         if "self_attn" in name and weight.ndim == 2 and weight.shape[0] == weight.shape[1]
     }
-    return port.with_parameters(square)  # type: ignore[attr-defined, no-any-return]
+    return port.with_parameters(square)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from harness.audit.catalogue.table import FAULTS
+from harness.audit.compiled import compiled_once
 from harness.audit.fault import Fault
 from harness.audit.outcome import Audit
 from harness.audit.patched import read_faults
@@ -41,8 +42,15 @@ def source_setting(folder: Path, named: str | None) -> tuple[Path, ...]:
 
 
 def chosen_faults(question: Question) -> list[Fault]:
-    """The faults that are asked for, by glob of name or area. Raises GoldensError for a glob that none has."""
-    known = [*FAULTS, *(fault for path in question.sources for fault in read_faults(path))]
+    """The faults that are asked for, by glob of name or area. Raises GoldensError for a glob that none has,
+    and for a name that two files of faults have.
+    """
+    sources = [fault for path in question.sources for fault in read_faults(path)]
+    if len({fault.name for fault in sources}) < len(sources):
+        names = [fault.name for fault in sources]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise GoldensError(f"fault {twice} is in two files of faults: give one of them another name")
+    known = [*FAULTS, *sources]
     for glob in question.faults:
         if not any(_is(fault, glob) for fault in known):
             names = [name for fault in known for name in (fault.name, str(fault.area))]
@@ -61,7 +69,6 @@ def audit(file: GoldenFile, question: Question, faults: Sequence[Fault], progres
     checked_factory(file, question.port, question.checkpoint)  # refuses another checkpoint
     folder = checkpoint_folder(file, question.checkpoint)
     auditor = Auditor(file, goldens, dtype, question.port, folder)
-    auditor.refuse_wrong()
     bar = track(
         faults,
         description=file.path.name,
@@ -69,4 +76,7 @@ def audit(file: GoldenFile, question: Question, faults: Sequence[Fault], progres
         disable=not progress.is_terminal,
         transient=True,
     )
-    return Audit.from_results(str(file.path), question.port, dtype, [auditor.audit(fault) for fault in bar])
+    with compiled_once():
+        auditor.refuse_wrong()
+        results = [auditor.audit(fault) for fault in bar]
+    return Audit.from_results(str(file.path), question.port, dtype, results)

@@ -6,6 +6,8 @@ from typing import Self
 
 import msgspec
 
+from harness.report.result import writable
+
 FORMAT = 1
 
 
@@ -47,12 +49,14 @@ class Effect(msgspec.Struct, frozen=True):
 class FaultResult(msgspec.Struct, frozen=True):
     """One fault, planted into a port and replayed against one golden file.
 
-    planting: `answer`, `overrides`, `rewired`, `config`, `checkpoint` or `source`
+    planting: `answer`, `overrides`, `rewired`, `config`, `checkpoint` or `source`; a fault of the port's source may
+        have the name of one of the catalogue
     mode: the first one that caught it: `loading`, `isolated`, `end-to-end`, `decode`
     first: the first wrong component; planted: whether the fault is in it
     cases: those in which it is caught
     namable: whether any hypothesis is known to be its right name
     hypotheses, text: what the diagnosis says of the first wrong component
+    misnamed: where the name is wrong, the component that has it, and what is said of it
     reason: why it is missed, equivalent or not planted
     """
 
@@ -69,14 +73,21 @@ class FaultResult(msgspec.Struct, frozen=True):
     namable: bool = False
     hypotheses: list[str] = []
     text: str = ""
+    misnamed: str = ""
     reason: str = ""
     effect: Effect | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Which fault it is, in all golden files alike."""
+        return self.planting, self.fault
 
 
 class Audit(msgspec.Struct, frozen=True):
     """The faults of the catalogue against one golden file in one dtype.
 
     score: the share of the faults that it catches, of all that can be planted and are not equivalent
+    JSON has numbers that are not finite as text, as `harness.report.result` says.
     """
 
     format: int
@@ -94,23 +105,23 @@ class Audit(msgspec.Struct, frozen=True):
         return cls(FORMAT, golden, port, dtype, score(results), counts, results)
 
     def to_json(self) -> bytes:
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(writable(msgspec.to_builtins(self)))
 
 
 def score(results: Iterable[FaultResult]) -> float:
     """Caught, of those caught or missed; each fault counts once, and is caught if any golden file catches it."""
-    verdicts: dict[str, set[Verdict]] = {}
+    verdicts: dict[tuple[str, str], set[Verdict]] = {}
     for result in results:
-        verdicts.setdefault(result.fault, set()).add(result.verdict)
+        verdicts.setdefault(result.key, set()).add(result.verdict)
     caught = sum(Verdict.CAUGHT in found for found in verdicts.values())
     missed = sum(Verdict.MISSED in found and Verdict.CAUGHT not in found for found in verdicts.values())
     return caught / (caught + missed) if caught + missed else 0.0
 
 
-def witness(fault: str, audits: Iterable[Audit]) -> str:
-    """The golden file and case that catch a fault; empty if none does."""
+def witness(missed: FaultResult, audits: Iterable[Audit]) -> str:
+    """The golden file and case that catch a fault that another one misses; empty if none does."""
     for audit in audits:
         for result in audit.results:
-            if result.fault == fault and result.verdict is Verdict.CAUGHT:
+            if result.key == missed.key and result.verdict is Verdict.CAUGHT:
                 return f"{audit.golden}{f' ({result.cases[0]})' if result.cases else ''}"
     return ""

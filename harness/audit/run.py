@@ -33,7 +33,7 @@ from harness.model import Golden, Mode
 from harness.model import Verdict as Compared
 from harness.replay.modes import replays
 from harness.replay.port import Cached, Isolated, Port, load_port
-from harness.replay.session import Session
+from harness.replay.session import NOT_OFFERED, Session
 from harness.report.result import Explanation, Result, first_wrong
 from harness.report.wording import amount
 from harness.store.reader import GoldenFile
@@ -55,16 +55,17 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Faulty:
-    """A port with a fault in it, and the components that the fault is in."""
+    """A port with a fault in it, and the components that the fault is in. whole: it can be run from end to end."""
 
     port: Port
     components: Sequence[str]
+    whole: bool = True
 
     def modes(self) -> Iterator[Mode]:
         """How it can be run, most telling first."""
         if isinstance(self.port, Isolated):
             yield Mode.ISOLATED
-        if not isinstance(self.port, Planted) or self.port.traces:
+        if self.whole:
             yield Mode.END_TO_END
         if isinstance(self.port, Cached):
             yield Mode.DECODE
@@ -95,14 +96,32 @@ class Auditor:
 
     def refuse_wrong(self) -> None:
         """A port that fails by itself would catch every fault. Raises GoldensError."""
-        modes = Faulty(self.port, ()).modes()
-        results = [result for mode in modes for result in self.replay(self.port, mode)]
+        self._refuse(self._by_itself)
+        self._refuse(self.replay(self.port, Mode.END_TO_END))
+
+    def _refuse(self, results: Sequence[Result]) -> None:
         wrong = first_wrong(results, self._order)
         if wrong is not None:
             raise GoldensError(
-                f"{self.file.path}: the port {self.spec} fails without any fault, first at {wrong.component}: an audit "
-                "needs one that holds; `goldens replay` shows what is wrong"
+                f"{self.file.path}: the port {self.spec} fails without any fault, first at {wrong.component} "
+                f"({wrong.mode}): an audit needs one that holds; `goldens replay` shows what is wrong"
             )
+
+    @cached_property
+    def _by_itself(self) -> list[Result]:
+        """The port's components without a fault."""
+        return self.replay(self.port, Mode.ISOLATED) if isinstance(self.port, Isolated) else []
+
+    @cached_property
+    def _decoded(self) -> list[Result]:
+        """The port without a fault, token by token: takes long, and few faults show in nothing else."""
+        port = self.port.port if isinstance(self.port, Remembering) else self.port
+        return self.replay(port, Mode.DECODE)
+
+    @property
+    def _gap(self) -> str:
+        """The first component that the port does not run by itself, so that no fault can be followed through it."""
+        return next((result.component for result in self._by_itself if result.reason == NOT_OFFERED), "")
 
     def audit(self, fault: Fault) -> FaultResult:
         """Plant a fault, replay, and name it."""
@@ -130,7 +149,12 @@ class Auditor:
         planting, components = fault.planting, self.file.contents.components
         if isinstance(planting, Answer | Overrides | Rewired):
             port = Planted(self.port, components, planting, self.weights)
-            yield Faulty(port, port.names)
+            followed = isinstance(planting, Overrides) or not self._gap
+            if isinstance(planting, Rewired) and not followed:
+                raise DoesNotApply(
+                    f"the port does not run {self._gap} by itself: a fault in the wiring cannot be planted"
+                )
+            yield Faulty(port, port.names, whole=port.traces and followed)
         elif isinstance(planting, Patch):
             make = patched_factory(self.spec, fault)
             names = planted(planting, components)
@@ -166,8 +190,11 @@ class Auditor:
             first = first_wrong(own, self._order)
             if first is None:
                 continue
+            if mode is Mode.DECODE:
+                self._refuse(self._decoded)
             explanations = self._explained(faulty.port, results, mode)
             told = next((e for e in explanations if e.component == first.component), None)
+            wrong = next((e for e in explanations if _is_wrong(fault, e)), None)
             failed = [result for result in own if result.verdict is Compared.FAIL]
             return replace(
                 about,
@@ -176,9 +203,10 @@ class Auditor:
                 first=first.component,
                 planted=first.component in faulty.components,
                 cases=list(dict.fromkeys(result.case for result in failed)),
-                naming=_naming(fault, told, explanations),
+                naming=_naming(fault, told) if wrong is None else Naming.WRONG,
                 hypotheses=[] if told is None else told.hypotheses,
                 text="" if told is None else told.text,
+                misnamed="" if wrong is None else f"{wrong.component}: {wrong.text}",
             )
         return None
 
@@ -210,6 +238,8 @@ class Auditor:
 def _why(found: Effect) -> str:
     if found.exact:
         return "makes no difference with these inputs and weights: every answer is bit by bit the same"
+    if not found.over_floor:
+        return "cannot be seen with these inputs: it changes nothing but padding"
     where = f"{found.component} ({found.case})"
     told = f"it changes {where} by {amount(found.over_floor)} x noise floor"
     if found.over_limit <= 1:
@@ -217,10 +247,12 @@ def _why(found: Effect) -> str:
     return f"missed although it could be seen: {told}, {amount(found.over_limit)} times what passes"
 
 
-def _naming(fault: Fault, told: Explanation | None, all_told: Sequence[Explanation]) -> Naming:
-    """A wrong name anywhere is wrong; otherwise what is said of the first wrong component counts."""
-    if any(e.hypotheses and fault.named_by.isdisjoint(e.hypotheses) for e in all_told):
-        return Naming.WRONG
+def _is_wrong(fault: Fault, told: Explanation) -> bool:
+    return bool(told.hypotheses) and fault.named_by.isdisjoint(told.hypotheses)
+
+
+def _naming(fault: Fault, told: Explanation | None) -> Naming:
+    """By what is said of the first wrong component, where no component has a wrong name."""
     if told is None or not told.hypotheses:
         return Naming.NOT_NAMED
     return Naming.NAMED if fault.named_by.issuperset(told.hypotheses) else Naming.ONE_OF

@@ -123,7 +123,7 @@ BOTH, WEIGHT, BIAS = ("weight", "bias"), ("weight",), ("bias",)
 HYPOTHESES = (
     Hypothesis(
         "weight_not_transposed",
-        "weight used without transposing (W instead of W.T), which shape checks let through: it is square",
+        "weight used without transposing (W instead of W.T; silent in shape checks, since it is square)",
         change=_transposed,
     ),
     Hypothesis("bias_missing", "bias not added", change=partial(_bias_times, 0)),

@@ -15,24 +15,25 @@ _NAMINGS = (Naming.NAMED, Naming.ONE_OF, Naming.NOT_NAMED, Naming.WRONG)
 def show_audit(audit: Audit, audits: Sequence[Audit], console: Console, every: bool) -> None:
     """One golden file's audit. audits: all of them, to tell which other one catches what this one misses.
 
-    every: a line for each fault, the caught ones too
+    every: a line for each fault, those that are caught or cannot be planted, too
     """
-    console.print(Text(f"{audit.golden}   {audit.dtype}   {audit.port}", style="bold"))
+    console.print(Text(f"{audit.golden}   {audit.dtype}   {audit.port}", style="bold"), soft_wrap=True)
     console.print(_by_area(audit))
     if every:
         for result in audit.results:
             if result.verdict is Verdict.CAUGHT:
-                console.print(Text(_caught_line(result)))
-    for verdict, style in ((Verdict.MISSED, "yellow"), (Verdict.EQUIVALENT, "dim")):
+                console.print(Text(_caught_line(result)), soft_wrap=True)
+    shown = [(Verdict.MISSED, "yellow"), (Verdict.EQUIVALENT, "dim"), (Verdict.NOT_PLANTED, "dim")]
+    for verdict, style in shown if every else shown[:2]:
         for result in audit.results:
             if result.verdict is verdict:
-                console.print(Text(f"{verdict}  {result.fault}: {result.says}", style=style))
-                console.print(Text(f"  {_why(result, audits)}"))
+                console.print(Text(f"{verdict}  {result.fault}: {result.says}", style=style), soft_wrap=True)
+                console.print(Text(f"  {_why(result, audits)}"), soft_wrap=True)
     for result in audit.results:
         if result.naming is Naming.WRONG:
-            told = f"named wrongly  {result.fault}: {result.says}; said of {result.first}: {result.text}"
-            console.print(Text(told, style="red"))
-    console.print(Text(f"{audit.golden}: {_told(audit)}\n", style="bold"))
+            told = f"named wrongly  {result.fault}: {result.says}; said of {result.misnamed}"
+            console.print(Text(told, style="red"), soft_wrap=True)
+    console.print(Text(f"{audit.golden}: {_told(audit)}\n", style="bold"), soft_wrap=True)
 
 
 def show_score(audits: Sequence[Audit], console: Console, required: float | None) -> None:
@@ -41,7 +42,7 @@ def show_score(audits: Sequence[Audit], console: Console, required: float | None
     line = f"score {together:.1%}"
     if required is not None:
         line += f", {required:g} % required"
-    console.print(Text(line, style="bold"))
+    console.print(Text(line, style="bold"), soft_wrap=True)
 
 
 def _by_area(audit: Audit) -> Table:
@@ -73,7 +74,7 @@ def _caught_line(result: FaultResult) -> str:
 
 
 def _why(result: FaultResult, audits: Sequence[Audit]) -> str:
-    seen_with = witness(result.fault, audits) if result.verdict is Verdict.MISSED else ""
+    seen_with = witness(result, audits) if result.verdict is Verdict.MISSED else ""
     return result.reason + (f"; caught with {seen_with}" if seen_with else "")
 
 

@@ -132,7 +132,7 @@ class Run(msgspec.Struct, frozen=True):
         return next(r for r in self.results if Place(r.component, r.case, r.dtype, r.mode) == place)
 
     def to_json(self) -> bytes:
-        return msgspec.json.encode(_writable(msgspec.to_builtins(self)))
+        return msgspec.json.encode(writable(msgspec.to_builtins(self)))
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
@@ -179,10 +179,10 @@ def _verdict(results: Collection[Result]) -> Verdict:
     return Verdict.PASS if any(r.verdict is Verdict.PASS for r in results) else Verdict.UNMEASURED
 
 
-def _writable(value: Any) -> Any:
+def writable(value: Any) -> Any:
     """The same, with numbers that JSON does not know as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {key: _writable(member) for key, member in value.items()}
-    return [_writable(member) for member in value] if isinstance(value, list) else value
+        return {key: writable(member) for key, member in value.items()}
+    return [writable(member) for member in value] if isinstance(value, list) else value

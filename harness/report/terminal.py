@@ -35,7 +35,7 @@ def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = F
     _show_unmeasured(run.results, console)
     told = f"{run.counts[Verdict.PASS]} pass, {run.counts[Verdict.FAIL]} fail, "
     told += f"{run.counts[Verdict.UNMEASURED]} unmeasured"
-    console.print(Text(f"\n{run.golden}: {told}", style=f"bold {_COLOURS[run.verdict]}"))
+    console.print(Text(f"\n{run.golden}: {told}", style=f"bold {_COLOURS[run.verdict]}"), soft_wrap=True)
 
 
 def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
@@ -90,20 +90,22 @@ def _grouped(results: Iterable[Result], by_kind: bool) -> dict[tuple[str, ...], 
 def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
     assert run.first_wrong is not None
     wrong = run.result(run.first_wrong)
-    console.print(Text(failure_line(wrong), style="bold red"))
+    console.print(Text(failure_line(wrong), style="bold red"), soft_wrap=True)
     for line in [headline(wrong, run.results, order), *details(wrong), *explained(run, wrong.component)]:
-        console.print(Text(f"  {line}"))
+        console.print(Text(f"  {line}"), soft_wrap=True)
     for note in run.notes:
-        console.print(Text(f"  {note}", style="yellow"))
+        console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
     others = [
         result
         for result in run.results
         if result.verdict is Verdict.FAIL and result is not wrong and result.mode is wrong.mode
     ]
     for result in others[:_SHOWN]:
-        console.print(Text(failure_line(result), style="red"))
+        console.print(Text(failure_line(result), style="red"), soft_wrap=True)
     if len(others) > _SHOWN:
-        console.print(Text(f"and {len(others) - _SHOWN} more that fail: --json lists all", style="red"))
+        console.print(
+            Text(f"and {len(others) - _SHOWN} more that fail: --json lists all", style="red"), soft_wrap=True
+        )
     _show_other_explanations(run, console)
     if wrong.mode is Mode.ISOLATED:
         _show_consequences(run, order, console)
@@ -127,10 +129,10 @@ def show_explanations(run: Run, console: Console) -> None:
         Text(f"{run.golden}: {len(failed)} of {len({r.component for r in run.results})} components fail")
     )
     for components, line in _explained_alike(run):
-        console.print(Text(_some(components), style="bold red"))
-        console.print(Text(f"  {line}"))
+        console.print(Text(_some(components), style="bold red"), soft_wrap=True)
+        console.print(Text(f"  {line}"), soft_wrap=True)
     for note in run.notes:
-        console.print(Text(note, style="yellow"))
+        console.print(Text(note, style="yellow"), soft_wrap=True)
 
 
 def _show_other_explanations(run: Run, console: Console) -> None:
@@ -139,7 +141,7 @@ def _show_other_explanations(run: Run, console: Console) -> None:
     for components, line in _explained_alike(run):
         others = [name for name in components if name != run.first_wrong.component]
         if others:
-            console.print(Text(f"{_some(others)}: {line}", style="red"))
+            console.print(Text(f"{_some(others)}: {line}", style="red"), soft_wrap=True)
 
 
 def _explained_alike(run: Run) -> list[tuple[list[str], str]]:
@@ -164,5 +166,5 @@ def _show_unmeasured(results: Iterable[Result], console: Console) -> None:
             why = f"{finding(result)}; listed: {result.listed}" if result.listed else finding(result)
             names[why, f"{result.dtype} {result.mode}"].append(result.component)
     for (why, where), components in names.items():
-        console.print(Text(f"\nunmeasured, {where}: {why}", style="yellow"))
-        console.print(Text(f"  {', '.join(dict.fromkeys(components))}"))
+        console.print(Text(f"\nunmeasured, {where}: {why}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"  {', '.join(dict.fromkeys(components))}"), soft_wrap=True)
