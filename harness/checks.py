@@ -41,7 +41,7 @@ class Sessions:
     def __init__(self) -> None:
         self.traced: dict[Path, set[str]] = {}
         self._latest: tuple[_Key, Session] | None = None
-        self._explained: dict[tuple[Path, str, str, Mode], list[str]] = {}
+        self._explained: dict[tuple[str, str, str, Mode], list[str]] = {}
 
     def session(self, comparison: Comparison, port: Any) -> "Session":
         """The session of this golden file, checkpoint and port. Raises GoldensError when there cannot be one."""
@@ -49,25 +49,26 @@ class Sessions:
         if self._latest is None or not self._latest[0].is_same(key):
             from harness.replay.session import Session
 
-            self._latest = None
+            self._latest, self._explained = None, {}
             session = Session(comparison.file, _factory(comparison, port), self.traced.get(key.path))
             self._latest = (key, session)
         return self._latest[1]
 
     def explained(self, comparison: Comparison, result: Result, port: Any) -> list[str]:
-        """What explains a failure, in lines: the same for all cases of a component, so it is looked for once."""
+        """What explains a failure, in lines: isolated, the same for all cases of a component, looked for once."""
         from harness.diagnose.diagnosis import diagnose_one
         from harness.replay.session import checkpoint_folder
 
         if result.verdict is not Verdict.FAIL:
             return []
-        key = (comparison.file.path, result.component, result.dtype, result.mode)
+        session = self.session(comparison, port)
+        case = "" if result.mode is Mode.ISOLATED else result.case
+        key = (result.component, case, result.dtype, result.mode)
         if key not in self._explained:
             try:
                 folder = checkpoint_folder(comparison.file, comparison.asked.checkpoint)
             except GoldensError as error:
                 return [f"not explained: {error}"]
-            session = self.session(comparison, port)
             explanations, notes = diagnose_one(session, folder, comparison.golden, result.mode)
             told = [explanation_line(e) for e in explanations if e.component == result.component]
             self._explained[key] = told + notes

@@ -1,6 +1,8 @@
 """The mistake of the story: square projections left untransposed. Every shape is right."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +53,121 @@ def test_the_error_is_a_mistake_and_no_rounding(replayed):
         if result["kind"] == "q_proj" and (result["mode"], result["dtype"]) == ("isolated", "float32")
     ]
     assert min(errors) > 1e4
+
+
+PAGE = ROOT / "docs" / "phase-3a1.md"
+BY_ROUNDING = (
+    r"largest difference at .*",
+    r"(?<=equal bit by bit).*",
+    r"error \S+ x noise floor$",
+    r"\S+ +layers\.\d+\.[\w.]+ \(\w+\)$",
+)
+"""What rounding decides: the element that is furthest off, what is equal bit by bit, by how much a failure fails."""
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def words(page):
+    """The page as words, whatever its lines are broken at."""
+    for pattern in BY_ROUNDING:
+        page = re.sub(pattern, "", page, flags=re.MULTILINE)
+    return page.split()
+
+
+def alike(word, other):
+    """Equal, but for numbers with a point or exponent, which are measured."""
+    if NUMBER.sub("#", word) != NUMBER.sub("#", other):
+        return False
+    pairs = zip(NUMBER.findall(word), NUMBER.findall(other), strict=True)
+    return all(x == y or (set(x + y) & set(".e") and near(float(x), float(y))) for x, y in pairs)
+
+
+def near(x, y):
+    """Errors below 1 are rounding's; others may be three times as large on another machine."""
+    return max(abs(x), abs(y)) < 1 or (x * y > 0 and 1 / 3 < x / y < 3)
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "expected"),
+    [
+        ("59/65", "59/65", True),
+        ("59/65", "58/65", False),
+        ("1.4", "1.5", True),
+        ("0.72", "0", True),
+        ("1.4", "140.5", False),
+        ("2.5", "-2.5", False),
+        ("`q_proj`", "`k_proj`", False),
+    ],
+)
+def test_what_is_the_same_on_another_machine(word, other, expected):
+    assert alike(word, other) is expected
+
+
+@pytest.fixture(scope="module")
+def told():
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_phase_3a1.py"), "-"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_the_page_is_what_is_found(told):
+    made, kept = words(told), words(PAGE.read_text(encoding="utf-8"))
+    assert [(a, b) for a, b in zip(made, kept, strict=False) if not alike(a, b)] == []
+    assert len(made) == len(kept)
+
+
+def section(page, heading):
+    return page[page.index(f"## {heading}") :].split("\n## ")[0]
+
+
+def rows(page, heading):
+    """The first cell of each row of a section's table -> its other cells."""
+    lines = [line for line in section(page, heading).splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_the_embedding_is_equal_and_the_square_projections_are_wrong(told):
+    found = {name.strip("`"): cells for name, cells in rows(told, "Replay").items()}
+    assert found["embed_tokens"][0] == "0"
+    assert [name for name, cells in found.items() if cells[-1] == "fail"] == [
+        "layers.0.self_attn.q_proj",
+        "layers.0.self_attn.o_proj",
+    ]
+
+
+def test_what_the_notes_suspected_passes_where_it_can_be_seen(told):
+    suspects = rows(told, "RoPE, GQA and softmax were right")
+    assert len(suspects) == 6
+    assert {cells[2] for cells in suspects.values()} == {"0"}
+    assert all(int(cells[1]) > 0 for cells in suspects.values())
+
+
+def test_the_cause_is_named_and_one_token_is_told_of(told):
+    replay = section(told, "Replay")
+    assert "explained by: weight used without transposing" in replay
+    assert "this case has one token: this failure says nothing of RoPE, mask, scores and softmax" in replay
+    assert rows(told, "Before and after")["cause"] == ["`weight_not_transposed`", "nothing to explain"]
+
+
+@pytest.mark.parametrize(("document", "width"), [("README.md", 118), ("docs/diagnosis.md", 114)])
+def test_what_other_documents_show_is_what_is_told(document, width):
+    page = (ROOT / document).read_text(encoding="utf-8")
+    shown = re.findall(r"^    \$ goldens (\w+ goldens/.*)\n((?:    .*\n|\n)+)", page, re.MULTILINE)
+    (command, output), *_ = shown
+    told = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *command.split()],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": str(width)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    made, kept = words(told.stdout), words(output)
+    assert [(a, b) for a, b in zip(made, kept, strict=False) if not alike(a, b)] == []
+    assert len(made) == len(kept)

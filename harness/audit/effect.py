@@ -18,14 +18,21 @@ Array = Any
 _TRACED = ("token_ids", "attention_mask", "positions", "query_index")
 
 
-def effect(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port, float64: bool) -> Effect:
+def effect(
+    file: GoldenFile,
+    goldens: Sequence[Golden],
+    without: Port,
+    faulty: Port,
+    float64: bool,
+    whole: bool = True,
+) -> Effect:
     """The largest difference that a fault makes: to a component by itself, and end to end.
 
     without, faulty: the same port without and with the fault. float64: both are the reference in float64, so that
-    nothing but the fault is in the difference.
+    nothing but the fault is in the difference. whole: both can be run from end to end
     """
     largest, exact = Effect(0.0, 0.0, "", "", True, float64), True
-    for golden, mode, right, wrong in _answers(file, goldens, without, faulty):
+    for golden, mode, right, wrong in _answers(file, goldens, without, faulty, whole):
         same = right.shape == wrong.shape and bool(np.array_equal(right, wrong, equal_nan=True))
         exact = exact and same
         if not same:
@@ -36,7 +43,7 @@ def effect(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: P
 
 
 def _answers(
-    file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port
+    file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port, whole: bool
 ) -> Iterator[tuple[Golden, Mode, Array, Array]]:
     """Each golden as both put it out, on the golden's inputs and in a whole run."""
     if isinstance(without, Isolated) and isinstance(faulty, Isolated):
@@ -48,7 +55,7 @@ def _answers(
                 except NotOffered:
                     continue
                 yield golden, Mode.ISOLATED, right, wrong
-    for case in dict.fromkeys(golden.case for golden in goldens):
+    for case in dict.fromkeys(golden.case for golden in goldens if whole):
         given = file.case_inputs(case)
         if len(given["kept"]) < len(given["query_index"]):
             continue  # only a part of the tokens is recorded: isolated has told what there is to tell

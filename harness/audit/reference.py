@@ -23,6 +23,13 @@ class Reference:
         self._components = {component.name: component for component in components}
         self._weights = weights
 
+    @property
+    def whole(self) -> bool:
+        """Whether it can be traced: a golden file may lack what a component takes in."""
+        sources = {source for c in self._components.values() for source in c.inputs.values()}
+        handed_on = {c.composite_of for c in self._components.values() if c.composite_of}
+        return all(source in self._components or source.startswith("case.") for source in sources | handed_on)
+
     def apply(self, name: str, inputs: Arrays) -> dict[str, Array]:
         component = self._components[name]
         if component.step is None:

@@ -232,7 +232,7 @@ class Auditor:
         components = self.file.contents.components
         reference = Reference(components, self.weights)
         wrong = Planted(reference, components, planting, self.weights)
-        return effect(self.file, self.goldens, reference, wrong, float64=True)
+        return effect(self.file, self.goldens, reference, wrong, float64=True, whole=reference.whole)
 
 
 def _why(found: Effect) -> str:

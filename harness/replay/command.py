@@ -74,6 +74,7 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     order = [component.name for component in file.contents.components]
     run = Run.from_results(str(file.path), question.port, results, order)
     if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in results):
-        explanations, notes = diagnose(session, checkpoint_folder(file, question.checkpoint), results)
+        with progress.status(f"{file.path.name}: looking for what explains it"):
+            explanations, notes = diagnose(session, checkpoint_folder(file, question.checkpoint), results)
         run = replace(run, explanations=explanations, notes=notes)
     return run
