@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make.
 
 .DEFAULT_GOAL := help
-.PHONY: help goldens checkpoints test test-replay-only lint format real story floors nightly constraints clean
+.PHONY: help goldens checkpoints test test-replay-only lint format real story floors audit naming alarms nightly constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,8 +47,19 @@ story: .venv/installed ## Write docs/phase-3a1.md again, from a recording and re
 floors: .venv/installed ## Errors of reference and port beside floors and tolerances, built-in and wide layers
 	$(BIN)/python benchmarks/floors.py goldens/*.h5 --wide 896 --wide 3584
 
-nightly: real floors ## What takes long: a real checkpoint, and the slow tests: make nightly MODEL=DIR_OR_HUB_ID
+audit: .venv/installed ## Which of 400 mistakes the built-in golden files would catch, and why not the others
+	$(BIN)/goldens audit goldens/*.h5 --require 99
+
+naming: .venv/installed ## How well mistakes are named: the table of confusion and its figures
+	$(BIN)/python benchmarks/diagnosis.py
+
+alarms: .venv/installed ## How near correct ports come to their tolerance, on prompts from 200 seeds and on wide layers
+	$(BIN)/python benchmarks/false_alarms.py --seeds 200
+	$(BIN)/python benchmarks/false_alarms.py --wide 896 --wide 3584 --seeds 9
+
+nightly: real floors audit naming alarms ## What takes long: a real checkpoint and slow tests: make nightly MODEL=DIR_OR_HUB_ID
 	$(BIN)/python benchmarks/floors.py real/real.h5 --checkpoint "$(MODEL)"
+	$(BIN)/python benchmarks/diagnosis.py --seconds real/real.h5 --checkpoint "$(MODEL)"
 	MODEL="$(MODEL)" $(BIN)/python -m pytest -q -m slow
 
 constraints: .venv/installed ## Pin what is installed now in constraints.txt

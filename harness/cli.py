@@ -18,6 +18,7 @@ from harness.model import BY_DEFAULT, Mode
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.replay.command import Selection
     from harness.store.reader import GoldenFile
 
 app = typer.Typer(
@@ -131,10 +132,7 @@ def replay(
         port=_port(port),
         checkpoint=checkpoint,
         modes=mode.modes,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        cases=tuple(case or ()),
-        dtypes=tuple(dtype or ()),
+        selection=_selected(include, exclude, case, dtype),
         listed=parse_listed(unmeasured or ()),
     )
     errors = _console(stderr=True)
@@ -168,10 +166,7 @@ def explain(
         port=_port(port),
         checkpoint=checkpoint,
         modes=BY_DEFAULT,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        cases=tuple(case or ()),
-        dtypes=tuple(dtype or ()),
+        selection=_selected(include, exclude, case, dtype),
         listed={},
         always_diagnose=True,
     )
@@ -271,6 +266,15 @@ def verify(files: Files) -> None:
             print(f"  {problem}")
         holds = holds and not problems
     raise typer.Exit(0 if holds else 1)
+
+
+def _selected(
+    include: list[str] | None, exclude: list[str] | None, case: list[str] | None, dtype: list[str] | None
+) -> "Selection":
+    """What to take of a golden file; what is not said leaves nothing out."""
+    from harness.replay.command import Selection
+
+    return Selection(tuple(include or ()), tuple(exclude or ()), tuple(case or ()), tuple(dtype or ()))
 
 
 def _port(named: str | None) -> str:

@@ -19,8 +19,18 @@ from harness.store.reader import GoldenFile
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which goldens of a file: globs of components, names of cases and dtypes. What is empty leaves nothing out."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    cases: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Question:
-    """What to replay of a golden file, and on what. Empty selections leave nothing out.
+    """What to replay of a golden file, and on what.
 
     port: `MODULE:FACTORY`; checkpoint: where it is here, or None for where it was recorded from
     listed: glob of component names -> why these may stay unmeasured
@@ -30,10 +40,7 @@ class Question:
     port: str
     checkpoint: str | None
     modes: tuple[Mode, ...]
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    cases: tuple[str, ...]
-    dtypes: tuple[str, ...]
+    selection: Selection
     listed: Mapping[str, str]
     always_diagnose: bool = False
 
@@ -51,7 +58,8 @@ def port_or_setting(port: str | None, folder: Path) -> str:
 
 def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     """Run the port on all that is asked; a bar on `progress` shows how far it is."""
-    selection = file.select(question.include, question.exclude, question.cases, question.dtypes)
+    asked = question.selection
+    selection = file.select(asked.include, asked.exclude, asked.cases, asked.dtypes)
     file.matching(question.listed)
     total = sum(replays(file, golden, mode) for golden in selection for mode in question.modes)
     if not total:
