@@ -53,7 +53,7 @@ class FaultResult(msgspec.Struct, frozen=True):
         have the name of one of the catalogue
     mode: the first one that caught it: `loading`, `isolated`, `end-to-end`, `decode`
     first: the first wrong component; planted: whether the fault is in it
-    cases: those in which it is caught
+    cases: those in which it is caught; where whole runs are replayed, the first one
     namable: whether any hypothesis is known to be its right name
     hypotheses, text: what the diagnosis says of the first wrong component
     misnamed: where the name is wrong, the component that has it, and what is said of it

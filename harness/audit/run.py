@@ -172,10 +172,26 @@ class Auditor:
                     raise Refused(error) from error
                 yield Faulty(made, names)
 
-    def replay(self, port: Port, mode: Mode) -> list[Result]:
-        goldens = [golden for golden in self.goldens if replays(self.file, golden, mode)]
+    def replay(self, port: Port, mode: Mode, case: str = "") -> list[Result]:
+        """All cases, or one."""
+        goldens = [
+            golden
+            for golden in self.goldens
+            if case in ("", golden.case) and replays(self.file, golden, mode)
+        ]
         session = Session(self.file, lambda dtype: port, [golden.component for golden in goldens])
         return list(session.replay(goldens, [mode]))
+
+    def _until_wrong(self, port: Port, mode: Mode) -> list[Result]:
+        """A replay that ends, where whole runs are replayed, with the first case in which something fails."""
+        if mode is Mode.ISOLATED:
+            return self.replay(port, mode)
+        results: list[Result] = []
+        for case in dict.fromkeys(golden.case for golden in self.goldens):
+            results += self.replay(port, mode, case)
+            if first_wrong(results, self._order) is not None:
+                break
+        return results
 
     @property
     def _order(self) -> list[str]:
@@ -185,7 +201,7 @@ class Auditor:
         """By the first mode in which something fails; None if nothing does."""
         results: list[Result] = []
         for mode in faulty.modes():
-            own = self.replay(faulty.port, mode)
+            own = self._until_wrong(faulty.port, mode)
             results += own
             first = first_wrong(own, self._order)
             if first is None:
