@@ -1,0 +1,205 @@
+"""One fault after another: what is caught, how it was named, and when a port is no subject for an audit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.audit.catalogue.table import FAULTS
+from harness.audit.fault import Answer, Area, EditedConfig, Fault, Rewired
+from harness.audit.outcome import Naming, Verdict
+from harness.audit.run import Auditor
+from harness.errors import GoldensError
+from harness.store.reader import GoldenFile
+from tests import fakes
+
+GOLDENS = Path(__file__).parents[3] / "goldens"
+ANOTHER_WIDTH = EditedConfig(("lm_head",), lambda config: config.update(hidden_size=8))
+SCORES = "layers.0.self_attn.scores"
+
+
+def fault(planting, named_by=(), equivalent="", name="mine"):
+    return Fault(name, Area.LOGITS, "it is wrong", planting, frozenset(named_by), equivalent)
+
+
+class Decoding(fakes.NumpyPort):
+    """Runs token by token, too, and puts `factor` times the right thing out in doing so. It reads no configuration."""
+
+    factor = np.float32(1)
+
+    def init_cache(self, batch, capacity, fill):
+        return None
+
+    def step(self, cache, inputs, names):
+        return {name: value * self.factor for name, value in self.trace(inputs, names).items()}, cache
+
+    def read_cache(self, cache):
+        return {}
+
+
+class WrongInDecode(Decoding):
+    factor = np.float32(2)
+
+
+class ReadsItsConfiguration(Decoding):
+    """Its decode is wrong if the width is."""
+
+    def __init__(self, checkpoint, dtype):
+        super().__init__(dtype)
+        self.factor = np.float32(
+            1 if '"hidden_size": 4' in (Path(checkpoint) / "config.json").read_text() else 2
+        )
+
+
+def make_wrong_in_decode(checkpoint, *, dtype):
+    return WrongInDecode(dtype)
+
+
+def make_decoding(checkpoint, *, dtype):
+    return ReadsItsConfiguration(checkpoint, dtype)
+
+
+def make_refusing(checkpoint, *, dtype):
+    if '"hidden_size": 4' not in (Path(checkpoint) / "config.json").read_text():
+        raise ValueError("the width is no longer 4\nand more")
+    return fakes.NumpyPort(dtype)
+
+
+@pytest.fixture
+def auditor(tmp_path):
+    """Of the small golden file, for a factory of this file or of `tests.fakes`."""
+    folder = fakes.write_checkpoint(tmp_path / "checkpoint")
+    fakes.write_golden(tmp_path / "tiny.h5", checkpoint=folder)
+    file = GoldenFile.open(tmp_path / "tiny.h5")
+
+    def of(factory, module="tests.harness.audit.test_run"):
+        return Auditor(file, file.select(), "float32", f"{module}:{factory}", folder)
+
+    return of
+
+
+def test_a_fault_that_shows_in_decode_only(auditor):
+    told = auditor("make_decoding").audit(fault(ANOTHER_WIDTH))
+    assert (told.verdict, told.mode, told.first) == (Verdict.CAUGHT, "decode", "embed_tokens")
+    assert (told.planted, told.naming, told.cases) == (False, Naming.NOT_NAMED, ["hello"])
+
+
+def test_a_port_that_is_wrong_in_decode_by_itself_catches_nothing_so(auditor):
+    wrong = auditor("make_wrong_in_decode")
+    wrong.refuse_wrong()  # decode takes long, and is looked at when a fault shows in nothing else
+    with pytest.raises(GoldensError, match=r"fails without any fault, first at embed_tokens \(decode\)"):
+        wrong.audit(fault(ANOTHER_WIDTH))
+
+
+def test_a_port_that_refuses_has_caught_it_when_loading(auditor):
+    told = auditor("make_refusing").audit(fault(ANOTHER_WIDTH))
+    assert (told.verdict, told.mode, told.first, told.planted) == (Verdict.CAUGHT, "loading", "", True)
+    assert told.text.endswith("the width is no longer 4")
+    assert told.naming is Naming.NONE
+
+
+def test_a_port_that_reads_no_configuration_is_the_same_with_another(auditor):
+    told = auditor("make", "tests.fakes").audit(fault(ANOTHER_WIDTH))
+    assert told.verdict is Verdict.MISSED
+    assert told.effect.exact
+    assert not told.effect.float64
+    assert told.reason.endswith("every answer is bit by bit the same")
+
+
+def test_an_edit_of_nothing_is_not_planted(auditor):
+    told = auditor("make", "tests.fakes").audit(fault(EditedConfig(("lm_head",), lambda config: None)))
+    assert (told.verdict, told.effect) == (Verdict.NOT_PLANTED, None)
+    assert told.reason == "the checkpoint's config.json has no setting that the fault changes"
+
+
+def test_what_cannot_be_followed_through_the_port_is_judged_by_itself(auditor):
+    """The port does not run layers.0.act. That is no reason to call what is behind it wrong."""
+    unchanged = Answer(("layers.0.q_proj",), lambda call: call.output)
+    partial = auditor("make_partial", "tests.fakes")
+    assert partial.audit(fault(unchanged)).verdict is Verdict.MISSED
+    doubled = Answer(("layers.0.q_proj",), lambda call: 2 * call.output)
+    assert partial.audit(fault(doubled)).mode == "isolated"
+    rewired = partial.audit(fault(Rewired(lambda components: {"lm_head": {"x": "layers.0.q_proj"}})))
+    assert rewired.verdict is Verdict.NOT_PLANTED
+    assert rewired.reason.startswith("the port does not run layers.0.act by itself")
+    whole = auditor("make", "tests.fakes")
+    assert (
+        whole.audit(fault(Rewired(lambda components: {"lm_head": {"x": "layers.0.q_proj"}}))).mode
+        == "end-to-end"
+    )
+
+
+def test_what_changes_padding_only_is_said_so(auditor):
+    def change(call):
+        changed = np.array(call.output)
+        changed[0, 0] = 7
+        return changed
+
+    told = auditor("make", "tests.fakes").audit(fault(Answer(("layers.0.q_proj",), change)))
+    assert told.verdict is Verdict.MISSED
+    assert told.reason == "cannot be seen with these inputs: it changes nothing but padding"
+
+
+def test_an_equivalent_fault_has_its_proof(auditor):
+    equal = fault(Answer(("layers.0.act",), lambda call: call.output), equivalent="It is the same thing.")
+    told = auditor("make", "tests.fakes").audit(equal)
+    assert (told.verdict, told.reason) == (Verdict.EQUIVALENT, "It is the same thing.")
+    assert told.effect.exact
+    assert told.effect.float64
+
+
+def test_what_is_called_equivalent_and_is_caught_is_caught(auditor):
+    wrong = fault(Answer(("layers.0.act",), lambda call: 2 * call.output), equivalent="It is the same thing.")
+    assert auditor("make", "tests.fakes").audit(wrong).verdict is Verdict.CAUGHT
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    file = GoldenFile.open(GOLDENS / "qwen2-tiny.h5")
+    folder = GOLDENS / "checkpoints" / "qwen2-tiny"
+    goldens = file.select(cases=["tiny-norm"], dtypes=["float32"])
+    return Auditor(file, goldens, "float32", "qwen_flax.port:make", folder)
+
+
+def unscaled(**changes):
+    [known] = [fault for fault in FAULTS if fault.name == "scale-missing"]
+    return replace(known, **changes)
+
+
+@pytest.mark.parametrize(
+    ("named_by", "naming", "misnamed"),
+    [
+        ({"scale_missing"}, Naming.NAMED, ""),
+        ({"scale_missing", "another"}, Naming.NAMED, ""),
+        ({"another"}, Naming.WRONG, f"{SCORES}: "),
+        (set(), Naming.WRONG, f"{SCORES}: "),
+    ],
+)
+def test_a_name_is_held_against_those_that_would_be_right(built_in, named_by, naming, misnamed):
+    told = built_in.audit(unscaled(named_by=frozenset(named_by)))
+    assert (told.first, told.hypotheses) == (SCORES, ["scale_missing"])
+    assert told.naming is naming
+    assert told.namable == bool(named_by)
+    assert told.misnamed.startswith(misnamed)
+    assert bool(told.misnamed) == bool(misnamed)
+
+
+def test_a_wrong_name_behind_the_first_wrong_component_is_wrong_too(built_in):
+    """The first layer's scores have no name; the second layer's are not scaled, which is no right name here."""
+
+    def change(call):
+        scale = call.component.settings["scaling"]
+        return call.output**3 if call.component.name == SCORES else call.output / scale
+
+    told = built_in.audit(fault(Answer(("layers.[01].self_attn.scores",), change), {"another"}))
+    assert (told.first, told.hypotheses) == (SCORES, [])
+    assert told.naming is Naming.WRONG
+    assert told.misnamed.startswith("layers.1.self_attn.scores: ")
+
+
+def test_no_name_is_not_wrong(built_in):
+    cubed = Answer(("*.scores",), lambda call: call.output**3)
+    told = built_in.audit(fault(cubed, {"scale_missing"}))
+    assert (told.naming, told.hypotheses, told.misnamed) == (Naming.NOT_NAMED, [], "")
+    assert told.text

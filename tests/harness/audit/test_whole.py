@@ -1,0 +1,97 @@
+"""Every fault there is, in every built-in golden file: the whole audit, and how well it names."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.audit.command import Question, audit, chosen_faults
+from harness.audit.outcome import Naming, Verdict, score, witness
+from harness.store.reader import GoldenFile
+
+ROOT = Path(__file__).parents[3]
+QUESTION = Question(
+    port="qwen_flax.port:make",
+    checkpoint=None,
+    cases=(),
+    dtype="float32",
+    faults=(),
+    sources=(ROOT / "goldens" / "faults" / "qwen_flax.toml",),
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def audits():
+    faults = chosen_faults(QUESTION)
+    assert len(faults) > 400
+    files = [
+        GoldenFile.open(ROOT / "goldens" / f"{name}.h5")
+        for name in ("qwen2-tiny", "qwen3-tiny", "qwen2-deep")
+    ]
+    return [audit(file, QUESTION, faults, Console(quiet=True)) for file in files]
+
+
+@pytest.fixture(scope="module")
+def results(audits):
+    return [result for one in audits for result in one.results]
+
+
+def told(results):
+    return [f"{result.planting} {result.fault}: {result.reason or result.misnamed}" for result in results]
+
+
+def share(results, holds):
+    assert len(results) > 100
+    return sum(holds(result) for result in results) / len(results)
+
+
+def invisible(result):
+    return result.effect.exact or result.effect.over_limit <= 1
+
+
+def test_nothing_that_could_be_seen_is_missed(results):
+    missed = [result for result in results if result.verdict is Verdict.MISSED]
+    assert told(result for result in missed if not invisible(result)) == []
+
+
+def test_what_one_file_misses_another_catches_unless_no_number_of_float32_shows_it(audits, results):
+    """Where no file has it: no fault that changes anything at all in float32, wherever it was planted."""
+    missed = [result for result in results if result.verdict is Verdict.MISSED]
+    nowhere = [result for result in missed if not witness(result, audits)]
+    assert told(result for result in nowhere if not result.effect.exact) == []
+    assert score(results) > 0.95
+
+
+def test_every_fault_can_be_planted_somewhere(results):
+    planted = {result.key for result in results if result.verdict is not Verdict.NOT_PLANTED}
+    assert {result.key for result in results} - planted == set()
+
+
+def test_an_equivalent_fault_is_caught_nowhere_and_has_a_proof(results):
+    equivalent = {result.key for result in results if result.verdict is Verdict.EQUIVALENT}
+    assert equivalent
+    verdicts = {result.verdict for result in results if result.key in equivalent}
+    assert verdicts <= {Verdict.EQUIVALENT, Verdict.NOT_PLANTED}
+    assert all(result.reason for result in results if result.key in equivalent)
+
+
+def test_the_first_wrong_component_is_the_one_that_is_wrong(results):
+    caught = [result for result in results if result.verdict is Verdict.CAUGHT]
+    assert share(caught, lambda result: result.planted) >= 0.99
+
+
+def test_no_name_is_wrong(results):
+    assert told(result for result in results if result.naming is Naming.WRONG) == []
+
+
+def test_a_fault_that_has_a_name_gets_it(results):
+    """Those caught when loading are refused before there is anything to name."""
+    namable = [
+        result
+        for result in results
+        if result.verdict is Verdict.CAUGHT and result.namable and result.mode != "loading"
+    ]
+    assert share(namable, lambda result: result.naming is Naming.NAMED) >= 0.95
+    assert share(namable, lambda result: result.naming in (Naming.NAMED, Naming.ONE_OF)) >= 0.99
