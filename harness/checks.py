@@ -17,6 +17,7 @@ from harness.report.wording import details, explanation_line, failure_line, head
 from harness.settings import make_importable
 
 if TYPE_CHECKING:
+    from harness.diagnose.diagnosis import Told
     from harness.replay.port import Port
     from harness.replay.session import Session
 
@@ -41,7 +42,7 @@ class Sessions:
     def __init__(self) -> None:
         self.traced: dict[Path, set[str]] = {}
         self._latest: tuple[_Key, Session] | None = None
-        self._explained: dict[tuple[str, str, str, Mode], list[str]] = {}
+        self._explained: dict[tuple[str, str, str, Mode], Told] = {}
 
     def session(self, comparison: Comparison, port: Any) -> "Session":
         """The session of this golden file, checkpoint and port. Raises GoldensError when there cannot be one."""
@@ -55,24 +56,38 @@ class Sessions:
         return self._latest[1]
 
     def explained(self, comparison: Comparison, result: Result, port: Any) -> list[str]:
-        """What explains a failure, in lines: isolated, the same for all cases of a component, looked for once."""
+        """What explains a failure, in lines. Isolated, a whole family of components is explained at once."""
         from harness.diagnose.diagnosis import diagnose_one
-        from harness.replay.session import checkpoint_folder
+        from harness.diagnose.explain import family
 
         if result.verdict is not Verdict.FAIL:
             return []
-        session = self.session(comparison, port)
-        case = "" if result.mode is Mode.ISOLATED else result.case
-        key = (result.component, case, result.dtype, result.mode)
+        session, golden = self.session(comparison, port), comparison.golden
+        isolated = result.mode is Mode.ISOLATED
+        which = family(comparison.file.component(golden.component)) if isolated else golden.component
+        key = (which, "" if isolated else golden.case, golden.dtype, result.mode)
         if key not in self._explained:
             try:
-                folder = checkpoint_folder(comparison.file, comparison.asked.checkpoint)
+                folder = _recorded_weights(comparison, port)
             except GoldensError as error:
                 return [f"not explained: {error}"]
-            explanations, notes = diagnose_one(session, folder, comparison.golden, result.mode)
-            told = [explanation_line(e) for e in explanations if e.component == result.component]
-            self._explained[key] = told + notes
-        return self._explained[key]
+            self._explained[key] = diagnose_one(session, folder, golden, result.mode)
+        explanations, notes = self._explained[key]
+        return [explanation_line(e) for e in explanations if e.component == result.component] + notes
+
+
+def _recorded_weights(comparison: Comparison, port: Any) -> Path:
+    """The recorded checkpoint. That of a port that was given as an object has not been looked at yet."""
+    from harness.checkpoints import refuse_other
+    from harness.replay.session import checkpoint_folder
+
+    folder, contents = (
+        checkpoint_folder(comparison.file, comparison.asked.checkpoint),
+        comparison.file.contents,
+    )
+    if not isinstance(port, NamedPort):
+        refuse_other(folder, contents.provenance["checkpoint_files"], contents.config)
+    return folder
 
 
 @dataclass(frozen=True)

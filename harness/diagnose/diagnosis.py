@@ -1,70 +1,83 @@
 """The diagnosis of a replay: what explains its failures, and what they do not show."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from harness.audit.blindness import blind_spots_of_case
-from harness.diagnose.explain import explain
+from harness.diagnose.explain import explain, family
 from harness.diagnose.patterns import cast_orders, low_precision
 from harness.diagnose.subject import Subject
 from harness.diagnose.wiring import explain_wiring
 from harness.errors import GoldensError
+from harness.guard.blindness import blind_spots_of_case
 from harness.model import Golden, Mode, Verdict
 from harness.replay.session import Session
 from harness.report.result import Explanation, Result
 from harness.weights import Weights
 
-_TELLING = ("single token", "identical tokens")
-"""What cases may lack that makes a failure look like another one."""
+Told = tuple[list[Explanation], list[str]]
+"""Explanations of what fails, and what else is to be known of it, a sentence each."""
 
 
 def diagnose(
     session: Session, folder: Path, results: Sequence[Result], withheld: Collection[str] = ()
-) -> tuple[list[Explanation], list[str]]:
-    """Explanations of what fails, and what else is to be known of it, a sentence each.
+) -> Told:
+    """Explain a whole replay. folder: the recorded checkpoint; withheld: hypotheses that may not be named."""
+    explanations, notes = _isolated(session, folder, results, withheld)
+    explanations += explain_wiring(Subject(session.file, session.port, {}), results)
+    return explanations, [*notes, *_blind(session, results)]
 
-    folder: the recorded checkpoint; withheld: hypotheses that may not be named
-    A checkpoint that cannot be read costs the explanation, and no verdict.
+
+def diagnose_one(session: Session, folder: Path, golden: Golden, mode: Mode) -> Told:
+    """The same for one golden that fails; what is needed beside it is replayed.
+
+    Isolated, that is its whole family, whose components say something of each other, and which is explained with it.
     """
+    results = list(_beside(session, golden, mode))
+    if mode is Mode.ISOLATED:
+        explanations, notes = _isolated(session, folder, results)
+        return explanations, [*notes, *_blind(session, results)]
+    return explain_wiring(Subject(session.file, session.port, {}), results), list(_blind(session, results))
+
+
+def _isolated(
+    session: Session, folder: Path, results: Sequence[Result], withheld: Collection[str] = ()
+) -> Told:
+    """What needs the checkpoint's weights. One that cannot be read costs the explanation, and no verdict."""
     try:
-        weights = Weights(folder)
+        subject = Subject(session.file, session.port, Weights(folder), withheld)
+        explanations = explain(subject, results)
+        notes = [*low_precision(subject, results, explanations), *cast_orders(subject, results)]
     except GoldensError as error:
         return [], [f"not explained: {error}"]
-    subject = Subject(session.file, session.port, weights, withheld)
-    explanations = [*explain(subject, results), *explain_wiring(subject, results)]
-    notes = [*low_precision(subject, results), *cast_orders(subject, results), *_blind(subject, results)]
     return explanations, notes
 
 
-def diagnose_one(
-    session: Session, folder: Path, golden: Golden, mode: Mode
-) -> tuple[list[Explanation], list[str]]:
-    """The same for a single golden that fails in a mode: what is needed beside it is replayed."""
-    return diagnose(session, folder, list(_beside(session, golden, mode)))
-
-
 def _beside(session: Session, golden: Golden, mode: Mode) -> Iterator[Result]:
-    """Isolated, the component in its other cases; end to end, what it takes in, and both by themselves."""
-    goldens = session.file.contents.goldens
-    if mode is Mode.ISOLATED:
-        for other in goldens:
-            if (other.component, other.dtype) == (golden.component, golden.dtype):
-                yield session.isolated(other)
-        return
-    wanted = {golden.component, *session.file.component(golden.component).inputs.values()}
-    for other in goldens:
-        if (other.case, other.dtype) == (golden.case, golden.dtype) and other.component in wanted:
-            if other.isolated is not None:
-                yield session.isolated(other)
+    """Isolated, its family in all cases; end to end, what it takes in, and both by themselves."""
+    alike = _alike(session, golden, mode)
+    for other in session.file.contents.goldens:
+        if other.dtype != golden.dtype or not alike(other):
+            continue
+        if other.isolated is not None:
+            yield session.isolated(other)
+        if mode is not Mode.ISOLATED:
             yield session.end_to_end(other)
 
 
-def _blind(subject: Subject, results: Sequence[Result]) -> Iterator[str]:
+def _alike(session: Session, golden: Golden, mode: Mode) -> Callable[[Golden], bool]:
+    component = session.file.component(golden.component)
+    if mode is Mode.ISOLATED:
+        return lambda other: family(session.file.component(other.component)) == family(component)
+    wanted = {component.name, *component.inputs.values()}
+    return lambda other: other.case == golden.case and other.component in wanted
+
+
+def _blind(session: Session, results: Sequence[Result]) -> Iterator[str]:
     """What no case of the replay can show, when something fails."""
     if not any(result.verdict is Verdict.FAIL for result in results):
         return
     cases = list(dict.fromkeys(result.case for result in results))
-    spots = [blind_spots_of_case(subject.file, case) for case in cases]
+    spots = [blind_spots_of_case(session.file, case) for case in cases]
     for spot in spots[0]:
-        if spot.name in _TELLING and all(spot.name in {other.name for other in others} for others in spots):
+        if spot.misleads and all(spot.name in {other.name for other in others} for others in spots):
             yield f"{spot.says}: this failure says nothing of {spot.hides}"

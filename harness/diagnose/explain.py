@@ -1,8 +1,7 @@
 """From the results of a replay to what explains its failures."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 from harness.compare.files import places
 from harness.diagnose.fits import describe
@@ -25,11 +24,11 @@ _ANGLES = "angles"
 class Finding:
     """What was found for one component: candidates that explain it, or, if none does, a text.
 
-    strength: its largest error over what passes
+    strength: its largest error over what passes; None if no number could be compared
     """
 
     component: Component
-    strength: float
+    strength: float | None
     candidates: Sequence[Candidate] = ()
     text: str = ""
 
@@ -55,15 +54,23 @@ def explain(subject: Subject, results: Iterable[Result]) -> list[Explanation]:
         for name, own in by_component.items()
         if any(result.verdict is Verdict.FAIL for result in own)
     ]
-    return [finding.explanation() for finding in _of_both(list(_agreed(list(_strongest_first(findings)))))]
+    return [finding.explanation() for finding in _together(findings)]
+
+
+def _together(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """What the findings say of each other; those without a number say nothing."""
+    compared = [finding for finding in findings if finding.strength is not None]
+    settled = {f.component.name: f for f in _of_both(list(_agreed(list(_strongest_first(compared)))))}
+    for finding in findings:
+        yield settled.get(finding.component.name, finding)
 
 
 def _strongest_first(findings: Sequence[Finding]) -> Iterator[Finding]:
     """What is hardly wrong fits many mistakes: there the component of its kind that is most wrong decides."""
-    strongest = {_family(f.component): f for f in sorted(findings, key=lambda f: f.strength)}
+    strongest = {family(f.component): f for f in sorted(findings, key=_strength)}
     for finding in findings:
-        best = strongest[_family(finding.component)]
-        if finding.strength > _HARDLY or best.strength < _HARDLY * finding.strength:
+        best = strongest[family(finding.component)]
+        if _strength(finding) > _HARDLY or _strength(best) < _HARDLY * _strength(finding):
             yield finding
             continue
         shared = [candidate for candidate in finding.candidates if candidate.name in best.names]
@@ -71,13 +78,17 @@ def _strongest_first(findings: Sequence[Finding]) -> Iterator[Finding]:
         yield replace(finding, candidates=shared, text=text)
 
 
+def _strength(finding: Finding) -> float:
+    return finding.strength or 0.0
+
+
 def _agreed(findings: Sequence[Finding]) -> Iterator[Finding]:
     """Where several mistakes explain a component and one of them alone explains another of its kind, it is that one."""
     settled = {
-        (_family(finding.component), finding.names[0]) for finding in findings if len(finding.names) == 1
+        (family(finding.component), finding.names[0]) for finding in findings if len(finding.names) == 1
     }
     for finding in findings:
-        known = [name for name in finding.names if (_family(finding.component), name) in settled]
+        known = [name for name in finding.names if (family(finding.component), name) in settled]
         if len(finding.names) > 1 and len(known) == 1:
             left = [candidate for candidate in finding.candidates if candidate.name == known[0]]
             yield replace(finding, candidates=left)
@@ -90,9 +101,9 @@ def _of_both(findings: Sequence[Finding]) -> Iterator[Finding]:
 
     Cosines of small angles are alike whatever the angles are.
     """
-    unexplained = [f.component.name for f in findings if _family(f.component) == _ANGLES and not f.names]
+    unexplained = [f.component.name for f in findings if family(f.component) == _ANGLES and not f.names]
     for finding in findings:
-        if unexplained and finding.names and _family(finding.component) == _ANGLES:
+        if unexplained and finding.names and family(finding.component) == _ANGLES:
             fits = finding.explanation().text
             says = f"unexplained: this would fit, and does not fit {unexplained[0]}, which has the same angles: {fits}"
             yield replace(finding, candidates=(), text=says)
@@ -100,7 +111,7 @@ def _of_both(findings: Sequence[Finding]) -> Iterator[Finding]:
             yield finding
 
 
-def _family(component: Component) -> str:
+def family(component: Component) -> str:
     """Components that share their code: cosines and sines come from one place."""
     return _ANGLES if component.step in ("cos", "sin") else component.kind
 
@@ -110,7 +121,7 @@ def find(subject: Subject, component: Component, results: Sequence[Result]) -> F
     failed = [result for result in results if result.verdict is Verdict.FAIL]
     compared = [result for result in failed if result.error is not None]
     if not compared:
-        return Finding(component, inf, text=failed[0].reason)
+        return Finding(component, None, text=failed[0].reason)
     dtype = min((result.dtype for result in compared), key=UNIT_ROUNDOFF.__getitem__)
     alike = [r for r in results if r.dtype == dtype and r.error is not None]
     strength = max(result.over_limit for result in alike)
@@ -162,12 +173,16 @@ def _observe(
 def _donors(subject: Subject, component: Component, dtype: str) -> Iterator[Donor]:
     """Every other component with a parameter of the same role and shape."""
     shapes = {parameter.name: parameter.shape for parameter in subject.file.contents.parameters}
-    own = {role: shapes[name] for role, name in component.parameters.items()}
+    own = {role: shapes.get(name) for role, name in component.parameters.items()}
+
+    def loader(names: Mapping[str, str]) -> Callable[[Collection[str]], dict[str, Array]]:
+        return lambda roles: subject.parameters({role: names[role] for role in roles}, dtype)
+
     for other in subject.file.contents.components:
         shared = {
             role: name
             for role, name in other.parameters.items()
-            if shapes[name] == own.get(role) and name != component.parameters[role]
+            if name in shapes and shapes[name] == own.get(role) and name != component.parameters[role]
         }
         if shared:
-            yield Donor(other, subject.parameters(shared, dtype))
+            yield Donor(other, tuple(shared), loader(shared))

@@ -50,6 +50,8 @@ def describe(problem: Problem, observation: Observation) -> str | None:
     if not np.isfinite(outcome.output).all() or not np.isfinite(observation.answer.astype(np.float64)).all():
         return None
     seen = Seen(problem, observation, outcome)
+    if seen.fits(outcome.output):
+        return "it is what the weights of this checkpoint give: they are not the ones that were recorded"
     fits: tuple[Callable[[Seen], str | None], ...] = (
         _few_channels,
         _few_tokens,
@@ -173,7 +175,7 @@ def _channel_order(seen: Seen) -> str | None:
     answer, right = _pair(seen)
     if "S" in seen.problem.component.axes.split() or right.shape[1] > _MOST_CHANNELS or len(right) < 2:
         return None
-    order = _nearest(answer.T, right.T)
+    order = nearest_rows(answer.T, right.T)
     if len(np.unique(order)) < len(order) or not _rows_fit(seen, right[:, order]):
         return None
     moved = np.flatnonzero(order != np.arange(len(order)))
@@ -186,14 +188,14 @@ def _token_order(seen: Seen) -> str | None:
     answer, right = _pair(seen)
     if "S" in seen.problem.component.axes.split() or len(right) < 2:
         return None
-    order = _nearest(answer, right)
+    order = nearest_rows(answer, right)
     if not _rows_fit(seen, right[order]):
         return None
     moved = np.flatnonzero(order != np.arange(len(order)))
     return f"the right rows at other tokens: token {moved[0]} holds what belongs to token {order[moved[0]]}"
 
 
-def _nearest(these: Array, those: Array) -> Array:
+def nearest_rows(these: Array, those: Array) -> Array:
     """For each row of `these`, the row of `those` that is nearest."""
     distance = np.sum(these**2, 1)[:, None] - 2 * these @ those.T + np.sum(those**2, 1)[None]
     return np.argmin(distance, axis=1)

@@ -1,17 +1,18 @@
 """What a port's own component does to inputs that are made to tell: zeros and unit vectors.
 
-A product of matrices gives its bias for zeros and a column of its weight for each unit vector, exactly in any
-precision. RoPE shows for a unit vector which channels it turns together, which way, and by what angle. Nothing has to
-be known of the mistake, so this is asked when no hypothesis explains a failure.
+A product of matrices gives its bias for zeros and a column of its weight for each unit vector. RoPE shows for a unit
+vector which channels it turns together, which way, and by what angle. Nothing has to be known of the mistake, so this
+is asked when no hypothesis explains a failure.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from harness.diagnose.fits import spans
+from harness.diagnose.fits import nearest_rows, spans
 from harness.diagnose.problem import Array, Observation, Problem, wide
 from harness.diagnose.subject import Subject
+from harness.model import UNIT_ROUNDOFF
 
 _MOST_WORK = 2e10
 """Multiplications that reading a weight off may take."""
@@ -37,11 +38,15 @@ def _linear(subject: Subject, problem: Problem, observation: Observation) -> str
     outputs, inputs = weight.shape
     if inputs * inputs * outputs > _MOST_WORK:
         return None
-    dtype = observation.answer.dtype
+    dtype, right = observation.answer.dtype, observation.evaluation.parameters.get("bias")
     bias = _asked(subject, observation, x=np.zeros((1, 1, inputs), dtype))[0, 0]
-    # Each in a text of its own: what tokens do to each other is not asked here.
-    found = _asked(subject, observation, x=np.eye(inputs, dtype=dtype)[:, None])[:, 0].T - bias[:, None]
-    told = [*_of_bias(bias, observation.evaluation.parameters.get("bias")), *_of_weight(found, weight, bias)]
+    # Unit vectors so long that a bias is lost beside the weight. Each is a text of its own: what tokens do to each
+    # other is not asked here.
+    length = 1.0 if dtype == np.float16 else 2.0**40
+    found = _asked(subject, observation, x=(length * np.eye(inputs)).astype(dtype)[:, None])[:, 0].T
+    found = (found - bias[:, None]) / length
+    noise = 2 * UNIT_ROUNDOFF[problem.dtype] * (np.abs(weight) + np.abs(bias)[:, None] / length)
+    told = [*_of_bias(bias, right), *_of_weight(found, weight, noise)]
     if not told:
         return "probed with zeros and unit vectors: weight and bias are right; the product is taken otherwise"
     return f"probed with zeros and unit vectors: {'; '.join(told)}"
@@ -62,13 +67,15 @@ def _of_bias(found: Array, right: Array | None) -> list[str]:
     return [f"bias wrong in channels {spans(wrong)} of {len(found)}"]
 
 
-def _of_weight(found: Array, right: Array, bias: Array) -> list[str]:
-    """found, right: (O I). A bias that was added and taken off again leaves its rounding behind."""
-    noise = np.abs(bias)[:, None] * 2.0**-20
+def _of_weight(found: Array, right: Array, noise: Array) -> list[str]:
+    """found, right, noise: (O I)."""
     wrong = np.abs(found - right) > noise
     if not wrong.any():
         return []
-    for what, order in (("outputs", _order(found, right)), ("inputs", _order(found.T, right.T))):
+    for what, order in (
+        ("outputs", _order(found, right, noise)),
+        ("inputs", _order(found.T, right.T, noise.T)),
+    ):
         if order is not None:
             moved = np.flatnonzero(order != np.arange(len(order)))
             first = f"{moved[0]} is what belongs to {order[moved[0]]}"
@@ -86,11 +93,11 @@ def _of_weight(found: Array, right: Array, bias: Array) -> list[str]:
     ]
 
 
-def _order(found: Array, right: Array) -> Array | None:
+def _order(found: Array, right: Array, noise: Array) -> Array | None:
     """For each row of `found` the same row of `right`, if all are there, in another order."""
-    places = {row.tobytes(): n for n, row in enumerate(right)}
-    order = np.array([places.get(row.tobytes(), -1) for row in found])
-    return order if len(np.unique(order)) == len(right) and order.min() >= 0 else None
+    order = nearest_rows(found, right)
+    alike = np.abs(found - right[order]) <= noise[order]
+    return order if len(np.unique(order)) == len(right) and alike.all() else None
 
 
 def _rope(subject: Subject, problem: Problem, observation: Observation) -> str | None:

@@ -1,6 +1,6 @@
 """What a diagnosis starts from: a failed component, what went in, what came out, and what the reference has there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,11 +39,12 @@ class Observation:
 class Donor:
     """Another component whose parameters the port may have used, since they have the same shapes.
 
-    parameters: role -> tensor
+    roles: which of them; load: reads some of them, role -> tensor
     """
 
     component: Component
-    parameters: Mapping[str, Array]
+    roles: tuple[str, ...]
+    load: Callable[[Collection[str]], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)

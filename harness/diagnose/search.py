@@ -108,8 +108,8 @@ def _donated(problem: Problem) -> Iterator[Candidate]:
     for donor in problem.donors:
         same = _last(donor.component.name) == _last(problem.component.name)
         name = "parameters_of_another_layer" if same else "parameters_of_another_component"
-        roles = tuple(donor.parameters)
-        for chosen in {roles, *((role,) for role in roles)}:
+        roles = donor.roles
+        for chosen in dict.fromkeys((roles, *((role,) for role in roles))):
             yield Candidate(Hypothesis(name, ""), donor, chosen)
 
 
@@ -228,7 +228,7 @@ def _evaluated(
     hypothesis = candidate.hypothesis if candidate is not None else None
     try:
         if candidate is not None and candidate.donor is not None:
-            e = e.with_parameters(**{role: candidate.donor.parameters[role] for role in candidate.roles})
+            e = e.with_parameters(**candidate.donor.load(candidate.roles))
         if hypothesis is not None and hypothesis.change is not None:
             changed = hypothesis.change(e)
             if changed is None:

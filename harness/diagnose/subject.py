@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.diagnose.problem import Array, wide
+from harness.errors import GoldensError
 from harness.model import Golden
 from harness.replay.port import Isolated, Port
 from harness.store.layout import numpy_dtype
@@ -44,7 +45,7 @@ class Subject:
                 facts |= {name: component.settings[name] for name in ("head_dim", "theta")}
             if component.step == "expand_keys":
                 facts["groups"] = component.settings["groups"]
-            if component.step == "rms_norm":
+            if component.step == "rms_norm" and component.parameters.get("weight") in shapes:
                 facts["hidden_size"] = shapes[component.parameters["weight"]][0]
         return facts
 
@@ -52,8 +53,13 @@ class Subject:
         """role -> tensor, rounded to `dtype` if the checkpoint has more digits; vectors as float64."""
         found = {}
         for role, name in names.items():
-            tensor = self.weights[name]
-            if tensor.dtype.itemsize > numpy_dtype(dtype).itemsize:
-                tensor = tensor.astype(numpy_dtype(dtype))
+            if name not in self.weights:
+                raise GoldensError(
+                    f"the checkpoint has no tensor {name}, which the golden file was recorded with"
+                )
+            tensor, wanted = self.weights[name], numpy_dtype(dtype)
+            # Every number of a shorter dtype is one of float32, and is widened where it is used.
+            if tensor.dtype != wanted and not (dtype == "float32" and tensor.dtype.itemsize < 4):
+                tensor = tensor.astype(wanted)
             found[role] = wide(tensor) if tensor.ndim == 1 else tensor
         return found

@@ -7,7 +7,7 @@ weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -26,14 +26,18 @@ NAME = "wiring"
 _CASE = "case."
 
 
+_MOST_CASES = 3
+"""In how many cases an edge is looked for: places that are alike in one of them may differ in another."""
+
+
 @dataclass(frozen=True)
 class Edge:
-    """A component that takes an argument from another place than the reference: where it should, and where it does."""
+    """A component that takes an argument from another place than the reference: where it should, and where it may."""
 
     component: Component
     argument: str
     right: str
-    found: str
+    found: tuple[str, ...]
 
 
 def explain_wiring(subject: Subject, results: Sequence[Result]) -> list[Explanation]:
@@ -41,24 +45,34 @@ def explain_wiring(subject: Subject, results: Sequence[Result]) -> list[Explanat
     suspects = list(_suspects(subject, results))
     if not suspects:
         return []
-    case, dtype = suspects[0].case, suspects[0].dtype
-    run = _Run(subject, case, dtype)
+    dtype = suspects[0].dtype
+    cases = list(dict.fromkeys(result.case for result in suspects if result.dtype == dtype))[:_MOST_CASES]
+    runs = [_Run(subject, case, dtype) for case in cases]
     edges, changed = [], []
-    for result in suspects:
-        component = subject.file.component(result.component)
-        if (
-            (result.case, result.dtype) != (case, dtype)
-            or not run.traced(component)
-            or run.consistent(component)
-        ):
+    for name in dict.fromkeys(result.component for result in suspects):
+        component = subject.file.component(name)
+        own = [run for run in runs if run.traced(component) and not run.consistent(component)]
+        if not own:
             continue
-        edge = run.find_edge(component)
+        edge = _same_in_all([run.find_edge(component) for run in own])
         if edge is not None:
             edges.append(edge)
         else:
-            changed.append(Explanation(component.name, [], run.change(component)))
+            changed.append(Explanation(component.name, [], own[0].change(component)))
     told = [Explanation(group[0].component.name, [NAME], _say(subject, group)) for group in _grouped(edges)]
-    return sorted(told + changed, key=lambda e: run.order[e.component])
+    order = {component.name: n for n, component in enumerate(subject.file.contents.components)}
+    return sorted(told + changed, key=lambda explanation: order[explanation.component])
+
+
+def _same_in_all(edges: Sequence[Edge | None]) -> Edge | None:
+    """The edge that every case shows, with the places that all of them allow for."""
+    first = edges[0]
+    if first is None or any(edge is None or edge.argument != first.argument for edge in edges):
+        return None
+    found = tuple(
+        name for name in first.found if all(edge is not None and name in edge.found for edge in edges)
+    )
+    return replace(first, found=found) if found else None
 
 
 def _suspects(subject: Subject, results: Sequence[Result]) -> Iterator[Result]:
@@ -113,18 +127,22 @@ class _Run:
         return self._gives(component, {})
 
     def find_edge(self, component: Component) -> Edge | None:
-        """The nearest other place that one argument may come from."""
+        """The nearest other place that one argument may come from, and those that hold the same."""
         for argument, right in component.inputs.items():
-            for found, value in self._candidates(component, argument, right):
+            candidates = list(self._candidates(component, argument, right))
+            for name, value in candidates:
                 if self._gives(component, {argument: value}):
-                    return Edge(component, argument, right, found)
+                    alike = [
+                        other for other, same in candidates if other != name and np.array_equal(same, value)
+                    ]
+                    return Edge(component, argument, right, (name, *alike))
         return self._exchanged(component)
 
     def _exchanged(self, component: Component) -> Edge | None:
         """Two arguments that were mixed up."""
         for (a, first), (b, second) in combinations(component.inputs.items(), 2):
             if self._gives(component, {a: self._values[second], b: self._values[first]}):
-                return Edge(component, f"{a} and {b}", f"{first} and {second}", f"{second} and {first}")
+                return Edge(component, f"{a} and {b}", f"{first} and {second}", (f"{second} and {first}",))
         return None
 
     def change(self, component: Component) -> str:
@@ -176,11 +194,11 @@ class _Run:
                     yield name, value
         for name in names:
             golden = self._goldens.get(name)
-            if golden is not None:
-                recorded = self._subject.file.output(golden)
+            recorded = None if golden is None else self._subject.file.output(golden)
+            if recorded is not None and not np.array_equal(recorded, self._values.get(name, np.nan)):
                 value = _as(recorded, self._components[name].axes, shape, axes)
                 if value is not None:
-                    yield f"{name} (as it was the first time)", value
+                    yield f"what the reference had at {name}", value
 
     def _instead_of_case(self, right: str) -> Iterator[tuple[str, Array]]:
         """What ports make up themselves instead of taking what they were given."""
@@ -215,7 +233,7 @@ def _as(value: Array, axes: str, shape: tuple[int, ...], wanted: str) -> Array |
 
 def _grouped(edges: Sequence[Edge]) -> list[list[Edge]]:
     """Edges of one part of the model that lead to the same wrong place, together."""
-    groups: dict[tuple[str, str, str], list[Edge]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Edge]] = {}
     for edge in edges:
         part = edge.component.name.rpartition(".")[0] or edge.component.name
         groups.setdefault((part, edge.right, edge.found), []).append(edge)
@@ -233,6 +251,8 @@ def _say(subject: Subject, edges: Sequence[Edge]) -> str:
     ]
     names = [edge.component.name for edge in edges]
     composite = any(c.name == part and c.composite_of for c in subject.file.contents.components)
+    found = first.found[0] if len(first.found) == 1 else f"one of {', '.join(first.found)}"
     if composite and len(names) > 1 and set(names) == set(takers):
-        return f"{part} gets its input from {first.found}, not from {first.right}"
-    return f"{', '.join(names)} gets {first.argument} from {first.found}, not from {first.right}"
+        return f"{part} gets its input from {found}, not from {first.right}"
+    verb = "gets" if len(names) == 1 else "get"
+    return f"{', '.join(names)} {verb} {first.argument} from {found}, not from {first.right}"

@@ -101,7 +101,7 @@ def _softcapped(e: Evaluation) -> Array:
 
 
 def _scaled_root_hidden(power: float, e: Evaluation) -> Array:
-    return evaluate(e) * e.inputs["x"].shape[-1] ** power
+    return evaluate(e) * e.settings.get("hidden_size", e.inputs["x"].shape[-1]) ** power
 
 
 def _log_softmax(e: Evaluation) -> Array:
@@ -152,8 +152,13 @@ HYPOTHESES = (
     *(
         Hypothesis(name, f"{says}{more}", evaluate=partial(_weight_as, stored))
         for name, says, precise in (
-            ("quantised_int8", "weight quantised to 8 bits, by output", partial(quantised, levels=127)),
-            ("quantised_int4", "weight quantised to 4 bits, by output", partial(quantised, levels=7)),
+            (
+                f"quantised_int{bits}",
+                f"weight quantised to {bits} bits, by output",
+                partial(quantised, levels=levels, dtype=dtype),
+            )
+            for bits, levels in ((8, 127), (4, 7))
+            for dtype in ("float64", "float32")
         )
         for stored, more in ((precise, ""), (partial(_stored, precise), ", and stored in bfloat16"))
     ),

@@ -41,11 +41,14 @@ def _masked(bits: Array, dropped: int) -> Array:
     return kept.view(np.float32).astype(np.float64)
 
 
-def quantised(weight: Array, levels: int) -> Array:
-    """weight (O I) in `levels` steps either side of zero, of one size for each output: the largest is a step itself."""
-    weight = np.asarray(weight).astype(np.float64)
-    step = np.max(np.abs(weight), axis=-1, keepdims=True) / levels
-    return np.round(weight / np.where(step > 0, step, 1.0)) * step
+def quantised(weight: Array, levels: int, dtype: str = "float64") -> Array:
+    """weight (O I) in `levels` steps either side of zero, of one size for each output: the largest is a step itself.
+
+    dtype: that of the quotients, which are halfway between two steps here and there, and fall to either side
+    """
+    weight = np.asarray(weight).astype(dtype)
+    step = np.max(np.abs(weight), axis=-1, keepdims=True) / np.dtype(dtype).type(levels)
+    return (np.round(weight / np.where(step > 0, step, 1.0)) * step).astype(np.float64)
 
 
 def is_rounded(x: Array, precision: str) -> Array:

@@ -108,7 +108,13 @@ def _first_row(e: Evaluation) -> tuple[Array, Array]:
     return _as_halves(e, *(e.inputs[part][:1] + e.inputs[part] * 0 for part in ("cos", "sin")))
 
 
-def _turned(name: str, says: str, pair: Pair) -> Hypothesis:
+def _theta_known(e: Evaluation) -> Evaluation | None:
+    return e if "theta" in e.settings else None
+
+
+def _turned(
+    name: str, says: str, pair: Pair, change: Callable[[Evaluation], Evaluation | None] | None = None
+) -> Hypothesis:
     def evaluate(e: Evaluation) -> Array:
         straight, crossed = pair(e)
         return straight + crossed
@@ -116,7 +122,7 @@ def _turned(name: str, says: str, pair: Pair) -> Hypothesis:
     def variance(e: Evaluation, output: Array, u: float) -> Array:
         return rounding(e.xp, u, *pair(e), output)
 
-    return Hypothesis(name, says, evaluate=evaluate, variance=variance)
+    return Hypothesis(name, says, change=change, evaluate=evaluate, variance=variance)
 
 
 TURNS = (
@@ -147,8 +153,10 @@ TURNS = (
         for own in (False, True)
     ),
     _turned("heads_dim_major", "heads split as (D H) instead of (H D)", _dim_major),
-    _turned("position_plus_one", "turned as if one position further", partial(_one_further, 1)),
-    _turned("position_minus_one", "turned as if one position earlier", partial(_one_further, -1)),
+    _turned("position_plus_one", "turned as if one position further", partial(_one_further, 1), _theta_known),
+    _turned(
+        "position_minus_one", "turned as if one position earlier", partial(_one_further, -1), _theta_known
+    ),
     _turned("first_row_for_all", "every text of the batch turned by the first one's positions", _first_row),
     _turned(
         "sine_part_missing",

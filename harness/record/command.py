@@ -17,11 +17,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.audit.blind_spot import BlindSpot
-from harness.audit.blindness import blind_spots
 from harness.checkpoints import read_config, resolve
 from harness.compare.files import Agreement, compare_files
 from harness.errors import GoldensError, nearest
+from harness.guard.blind_spot import BlindSpot
+from harness.guard.blindness import blind_spots
 from harness.prompts import load_prompts
 from harness.record.keep import parse
 from harness.record.recorder import Request

@@ -11,6 +11,7 @@ from harness.diagnose.subject import Subject
 from harness.model import Mode
 from harness.replay.port import load_port
 from harness.replay.session import Session
+from harness.report.result import Explanation
 from tests.harness.diagnose.places import place
 
 CASES = ("left-padded", "tiny-norm")
@@ -46,7 +47,7 @@ PRODUCTS = ("*_proj", "lm_head", "*.scores", "*.context")
 
 
 def test_products_in_less_precision_are_the_platform():
-    (note,) = low_precision(*planted(*PRODUCTS))
+    (note,) = low_precision(*planted(*PRODUCTS), [])
     assert note.startswith("in float32 every product of matrices fails and everything else passes")
     assert "jax_default_matmul_precision" in note
 
@@ -61,14 +62,28 @@ def test_products_in_less_precision_are_the_platform():
     ids=["not all products", "something else as well", "by more than a precision"],
 )
 def test_anything_else_is_not(at, change):
-    assert list(low_precision(*planted(*at, change=change))) == []
+    assert list(low_precision(*planted(*at, change=change), [])) == []
+
+
+def test_what_has_another_name_is_not_the_platform():
+    subject, results = planted(*PRODUCTS)
+    told = [Explanation("layers.0.self_attn.q_proj", ["quantised_int8"], "")]
+    assert list(low_precision(subject, results, told)) == []
+    told = [Explanation("layers.0.self_attn.q_proj", ["low_precision_tf32"], "")]
+    assert len(list(low_precision(subject, results, told))) == 1
+
+
+def test_products_that_were_not_compared_are_not_said_to_fail():
+    subject, results = planted("*_proj", "lm_head")
+    seen = [result for result in results if result.kind not in ("scores", "context")]
+    assert list(low_precision(subject, seen, [])) == []
 
 
 def test_a_right_port_has_no_notes():
     subject, results = replayed(place("qwen2-tiny").port, "float32")
-    assert [*low_precision(subject, results), *cast_orders(subject, results)] == []
+    assert [*low_precision(subject, results, []), *cast_orders(subject, results)] == []
     subject, results = replayed(place("qwen2-tiny", "bfloat16").port, "bfloat16")
-    assert [*low_precision(subject, results), *cast_orders(subject, results)] == []
+    assert [*low_precision(subject, results, []), *cast_orders(subject, results)] == []
 
 
 def test_other_orders_of_roundings_are_told_and_are_no_failures():

@@ -1,7 +1,9 @@
 """What a component turns out to be when it is fed with zeros and unit vectors."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -136,3 +138,28 @@ def test_a_port_that_refuses_is_not_probed():
 def test_other_steps_are_not_probed():
     made = Made("silu", {"x": drawn(1, 3, 4)})
     assert probed(made, lambda x: x) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_large_bias_does_not_blur_the_weight(dtype):
+    """A port rounds the sum with the bias; the weights beside it are still told from one that is wrong."""
+    made = product()
+    right, bias = made.evaluation.parameters["weight"], 100 * drawn(OUTPUTS, seed=5)
+    weight = right.copy()
+    weight[3] = -weight[3]
+    kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
+
+    def component(x):
+        return (x.astype(np.float64) @ weight.T + bias).astype(kind)
+
+    subject = SimpleNamespace(answer=lambda golden, inputs: component(**inputs))
+    problem = made.problem(made.right + 1)
+    seen = replace(
+        problem.observations[0].evaluation,
+        parameters={"weight": right, "bias": component(np.zeros((1, 1, INPUTS)))[0, 0].astype(np.float64)},
+    )
+    observation = replace(
+        problem.observations[0], evaluation=seen, answer=problem.observations[0].answer.astype(kind)
+    )
+    text = probe(subject, replace(problem, dtype=dtype, observations=[observation]))
+    assert text.endswith(f"outputs 3 of {OUTPUTS}, inputs 0-{INPUTS - 1} of {INPUTS}")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.audit.blind_spot import CHECKPOINT, RANDOMIZED, BlindSpot, add_case
 from harness.compare.files import places
+from harness.guard.blind_spot import CHECKPOINT, RANDOMIZED, BlindSpot, add_case
 from harness.model import Component, Golden
 from harness.store.reader import GoldenFile
 

@@ -14,12 +14,14 @@ class BlindSpot:
 
     name: of what is lacking, `single token`; says: the same as a clause, "every case is one token"
     hides: the mistakes that pass; remedy: what to record to catch them
+    misleads: a failure in such a case looks like that of another mistake
     """
 
     name: str
     says: str
     hides: str
     remedy: str
+    misleads: bool = False
 
     def __str__(self) -> str:
         return f"{self.says}: hides {self.hides}; {self.remedy}"

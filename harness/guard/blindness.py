@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.audit.blind_spot import BlindSpot, add_case
-from harness.audit.blind_tensors import of_tensors, of_weights
+from harness.guard.blind_spot import BlindSpot, add_case
+from harness.guard.blind_tensors import of_tensors, of_weights
 from harness.store.reader import GoldenFile
 
 Array = Any
@@ -33,7 +33,7 @@ def blind_spots_of_case(file: GoldenFile, case: str) -> list[BlindSpot]:
     """What one case by itself cannot show, whatever the others do: what a reader of its failure must know."""
     prompt = _prompt(file, case)
     return [
-        BlindSpot(lack.name, lack.of_case, lack.hides, add_case(file, lack.case))
+        BlindSpot(lack.name, lack.of_case, lack.hides, add_case(file, lack.case), lack.misleads)
         for lack in _LACKS
         if lack.of_case and lack.lacking([prompt])
     ]
@@ -79,6 +79,7 @@ class _Lack:
     of_case: str
     hides: str
     case: str
+    misleads: bool = False
 
 
 def _single(prompts: Sequence[_Prompt]) -> bool:
@@ -127,6 +128,7 @@ _LACKS = (
         of_case="this case has one token",
         hides="RoPE, mask, scores and softmax",
         case="english",
+        misleads=True,
     ),
     _Lack(
         name="identical tokens",
@@ -135,6 +137,7 @@ _LACKS = (
         of_case="every row of this case repeats one token",
         hides="RoPE, mask and scores from all that comes after them",
         case="english",
+        misleads=True,
     ),
     _Lack(
         name="no padding",

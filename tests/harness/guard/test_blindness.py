@@ -16,8 +16,8 @@ pytest.importorskip("torch")
 
 from safetensors.numpy import load_file, save_file
 
-from harness.audit.blindness import blind_spots, blind_spots_of_case
 from harness.checkpoints import read_config
+from harness.guard.blindness import blind_spots, blind_spots_of_case
 from harness.inputs import CaseInputs, Rows, assemble
 from harness.record.keep import parse
 from harness.record.recorder import Request, Silent, record
@@ -240,5 +240,5 @@ def test_what_one_case_cannot_show(tmp_path):
 
 def test_it_needs_numpy_only():
     heavy = "{'torch', 'jax', 'flax', 'h5py', 'transformers'}"
-    check = f"import sys, harness.audit.blindness; assert not {heavy} & set(sys.modules)"
+    check = f"import sys, harness.guard.blindness; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
