@@ -225,7 +225,8 @@ def audit(
     )
     chosen = command.chosen_faults(question)
     errors = _console(stderr=True)
-    audits = [command.audit(golden_file, question, chosen, errors) for golden_file in map(_open, files)]
+    asked = [command.select(_open(path), question) for path in files]
+    audits = [command.audit(one, question, chosen, errors) for one in asked]
     told = errors if json else _console()
     for one in audits:
         show_audit(one, audits, told, every)

@@ -10,12 +10,12 @@ from rich.progress import track
 
 from harness.audit.catalogue.table import FAULTS
 from harness.audit.compiled import compiled_once
-from harness.audit.fault import Fault
+from harness.audit.fault import Fault, Patch
 from harness.audit.outcome import Audit
-from harness.audit.patched import read_faults
+from harness.audit.patched import patched_factory, read_faults
 from harness.audit.run import Auditor
 from harness.errors import GoldensError, nearest
-from harness.model import UNIT_ROUNDOFF
+from harness.model import UNIT_ROUNDOFF, Golden
 from harness.replay.session import checked_factory, checkpoint_folder
 from harness.settings import fault_settings, port_setting
 from harness.store.reader import GoldenFile
@@ -36,6 +36,16 @@ class Question:
     sources: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is audited of one golden file. goldens: those of one dtype; folder: the recorded checkpoint."""
+
+    file: GoldenFile
+    goldens: Sequence[Golden]
+    dtype: str
+    folder: Path
+
+
 def source_setting(folder: Path, named: str | None) -> tuple[Path, ...]:
     """The files of faults that the project names: they are in the source of its own port, and of no other one."""
     return fault_settings(folder) if named is None or named == port_setting(folder) else ()
@@ -43,7 +53,7 @@ def source_setting(folder: Path, named: str | None) -> tuple[Path, ...]:
 
 def chosen_faults(question: Question) -> list[Fault]:
     """The faults that are asked for, by glob of name or area. Raises GoldensError for a glob that none has,
-    and for a name that two files of faults have.
+    for a name that two files of faults have, and for a fault that the port's source has left behind.
     """
     sources = [fault for path in question.sources for fault in read_faults(path)]
     if len({fault.name for fault in sources}) < len(sources):
@@ -53,30 +63,38 @@ def chosen_faults(question: Question) -> list[Fault]:
     known = [*FAULTS, *sources]
     for glob in question.faults:
         if not any(_is(fault, glob) for fault in known):
-            names = [name for fault in known for name in (fault.name, str(fault.area))]
-            raise GoldensError(f"no fault, and no area of faults, matches {glob!r}{nearest(glob, names)}")
-    return [fault for fault in known if not question.faults or any(_is(fault, g) for g in question.faults)]
+            each = dict.fromkeys(name for fault in known for name in (fault.name, str(fault.area)))
+            raise GoldensError(f"no fault, and no area of faults, matches {glob!r}{nearest(glob, each)}")
+    chosen = [fault for fault in known if not question.faults or any(_is(fault, g) for g in question.faults)]
+    for fault in chosen:
+        if isinstance(fault.planting, Patch):
+            patched_factory(question.port, fault)
+    return chosen
 
 
 def _is(fault: Fault, glob: str) -> bool:
     return fnmatchcase(fault.name, glob) or fnmatchcase(fault.area, glob)
 
 
-def audit(file: GoldenFile, question: Question, faults: Sequence[Fault], progress: Console) -> Audit:
-    """Plant every fault and replay; a bar on `progress` shows how far it is."""
+def select(file: GoldenFile, question: Question) -> Asked:
+    """Raises GoldensError for what the file does not have, and for another checkpoint than the recorded one."""
     dtype = question.dtype or min(file.dtypes, key=UNIT_ROUNDOFF.__getitem__)
     goldens = file.select(cases=question.cases, dtypes=[dtype])
-    checked_factory(file, question.port, question.checkpoint)  # refuses another checkpoint
-    folder = checkpoint_folder(file, question.checkpoint)
-    auditor = Auditor(file, goldens, dtype, question.port, folder)
+    checked_factory(file, question.port, question.checkpoint)
+    return Asked(file, goldens, dtype, checkpoint_folder(file, question.checkpoint))
+
+
+def audit(asked: Asked, question: Question, faults: Sequence[Fault], progress: Console) -> Audit:
+    """Plant every fault and replay; a bar on `progress` shows how far it is."""
+    auditor = Auditor(asked.file, asked.goldens, asked.dtype, question.port, asked.folder)
     bar = track(
         faults,
-        description=file.path.name,
+        description=asked.file.path.name,
         console=progress,
         disable=not progress.is_terminal,
         transient=True,
     )
     with compiled_once():
-        auditor.refuse_wrong()
+        auditor.refuse_wrong(faults)
         results = [auditor.audit(fault) for fault in bar]
-    return Audit.from_results(str(file.path), question.port, dtype, results)
+    return Audit.from_results(str(asked.file.path), question.port, asked.dtype, results)

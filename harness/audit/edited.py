@@ -33,11 +33,24 @@ def edited(folder: Path, planting: EditedConfig | EditedCheckpoint) -> Iterator[
             _write_config(folder, planting, copied)
         else:
             _write_tensors(folder, planting, copied)
-        written = {path.name for path in copied.iterdir()}
-        for path in folder.iterdir():
-            if path.name not in written:
-                (copied / path.name).symlink_to(path.resolve())
+        _link(folder, copied)
         yield copied
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[Path]:
+    """A folder like `folder` without any edit, gone when the context ends."""
+    with tempfile.TemporaryDirectory(prefix="goldens-") as place:
+        _link(folder, Path(place))
+        yield Path(place)
+
+
+def _link(folder: Path, copied: Path) -> None:
+    """What is not in the copy yet is a symbolic link."""
+    written = {path.name for path in copied.iterdir()}
+    for path in folder.iterdir():
+        if path.name not in written:
+            (copied / path.name).symlink_to(path.resolve())
 
 
 def _write_config(folder: Path, planting: EditedConfig, copied: Path) -> None:

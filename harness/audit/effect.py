@@ -1,21 +1,41 @@
 """How much a fault changes, when nothing has caught it. numpy only."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from harness.audit.outcome import Effect
+from harness.audit.planted import bare
 from harness.compare.files import places
 from harness.compare.metrics import counts, views
 from harness.compare.tolerance import limit, noise_floor
-from harness.model import Golden, Mode, Views
-from harness.replay.port import Isolated, NotOffered, Port
+from harness.model import Golden, Mode
+from harness.replay.decode import at_keys, decode
+from harness.replay.modes import replays
+from harness.replay.port import Cached, Isolated, NotOffered, Port
 from harness.report.result import ratio
 from harness.store.reader import GoldenFile
 
 Array = Any
 _TRACED = ("token_ids", "attention_mask", "positions", "query_index")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A golden as two ports put it out in a mode."""
+
+    golden: Golden
+    mode: Mode
+    right: Array
+    wrong: Array
+
+    @property
+    def same(self) -> bool:
+        alike = self.right.shape == self.wrong.shape
+        return alike and bool(np.array_equal(self.right, self.wrong, equal_nan=True))
 
 
 def effect(
@@ -26,46 +46,85 @@ def effect(
     float64: bool,
     whole: bool = True,
 ) -> Effect:
-    """The largest difference that a fault makes: to a component by itself, and end to end.
+    """The largest difference that a fault makes: to a component by itself, end to end, and in decode.
 
     without, faulty: the same port without and with the fault. float64: both are the reference in float64, so that
     nothing but the fault is in the difference. whole: both can be run from end to end
+    Decode takes long, and is looked at only where nothing else shows any difference.
     """
-    largest, exact = Effect(0.0, 0.0, "", "", True, float64), True
-    for golden, mode, right, wrong in _answers(file, goldens, without, faulty, whole):
-        same = right.shape == wrong.shape and bool(np.array_equal(right, wrong, equal_nan=True))
-        exact = exact and same
-        if not same:
-            over_floor, over_limit = _ratios(file, golden, mode, right, wrong)
-            if over_limit >= largest.over_limit:
-                largest = Effect(over_floor, over_limit, golden.component, golden.case, False, float64)
-    return Effect(largest.over_floor, largest.over_limit, largest.component, largest.case, exact, float64)
+    found = Effect(0.0, 0.0, "", "", True, float64)
+    for pair in _isolated(file, goldens, without, faulty):
+        found = _larger(found, file, pair)
+    if whole:
+        for pair in _end_to_end(file, goldens, without, faulty):
+            found = _larger(found, file, pair)
+    if found.exact:
+        for pair in _decoded(file, goldens, without, faulty):
+            found = _larger(found, file, pair)
+    return replace(found, exact=found.exact and bool(found.modes))
 
 
-def _answers(
-    file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port, whole: bool
-) -> Iterator[tuple[Golden, Mode, Array, Array]]:
-    """Each golden as both put it out, on the golden's inputs and in a whole run."""
-    if isinstance(without, Isolated) and isinstance(faulty, Isolated):
-        for golden in goldens:
-            if golden.isolated is not None:
-                name, inputs = golden.component, file.inputs(golden)
-                try:
-                    right, wrong = (np.asarray(port.apply(name, inputs)[name]) for port in (without, faulty))
-                except NotOffered:
-                    continue
-                yield golden, Mode.ISOLATED, right, wrong
-    for case in dict.fromkeys(golden.case for golden in goldens if whole):
+def _larger(found: Effect, file: GoldenFile, pair: _Pair) -> Effect:
+    """With one more comparison looked at."""
+    modes = list(dict.fromkeys([*found.modes, str(pair.mode)]))
+    if pair.same:
+        return replace(found, modes=modes)
+    over_floor, over_limit = _ratios(file, pair.golden, pair.mode, pair.right, pair.wrong)
+    if over_limit < found.over_limit:
+        return replace(found, modes=modes, exact=False)
+    golden = pair.golden
+    return Effect(over_floor, over_limit, golden.component, golden.case, False, found.float64, modes)
+
+
+def _isolated(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
+    if not isinstance(without, Isolated) or not isinstance(faulty, Isolated):
+        return
+    for golden in goldens:
+        if golden.isolated is not None:
+            name, inputs = golden.component, file.inputs(golden)
+            try:
+                right, wrong = (np.asarray(port.apply(name, inputs)[name]) for port in (without, faulty))
+            except NotOffered:
+                continue
+            yield _Pair(golden, Mode.ISOLATED, right, wrong)
+
+
+def _end_to_end(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
+    for case, own in _by_case(goldens).items():
         given = file.case_inputs(case)
         if len(given["kept"]) < len(given["query_index"]):
             continue  # only a part of the tokens is recorded: isolated has told what there is to tell
-        own = {golden.component: golden for golden in goldens if golden.case == case}
         inputs = {name: given[name] for name in _TRACED}
         traces = [port.trace(inputs, frozenset(own)) for port in (without, faulty)]
         for name, golden in own.items():
             if all(name in trace for trace in traces):
                 right, wrong = (np.asarray(trace[name]) for trace in traces)
-                yield golden, Mode.END_TO_END, right, wrong
+                yield _Pair(golden, Mode.END_TO_END, right, wrong)
+
+
+def _decoded(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
+    without = bare(without)
+    if not isinstance(without, Cached) or not isinstance(faulty, Cached):
+        return
+    keys = at_keys(file.contents.components)
+    long = [golden for golden in goldens if replays(file, golden, Mode.DECODE)]
+    for case, own in _by_case(long).items():
+        given = file.case_inputs(case)
+        inputs = {name: given[name] for name in _TRACED}
+        both = [decode(port, inputs, frozenset(own), keys) for port in (without, faulty)]
+        for name, golden in own.items():
+            component, recorded = file.component(name), file.output(golden)
+            if all(decoded.offers(name) for decoded in both):
+                right, wrong = (decoded.output(component, recorded, given["kept"]) for decoded in both)
+                yield _Pair(golden, Mode.DECODE, right, wrong)
+
+
+def _by_case(goldens: Sequence[Golden]) -> dict[str, dict[str, Golden]]:
+    """Case -> component -> golden."""
+    found: dict[str, dict[str, Golden]] = {}
+    for golden in goldens:
+        found.setdefault(golden.case, {})[golden.component] = golden
+    return found
 
 
 def _ratios(file: GoldenFile, golden: Golden, mode: Mode, right: Array, wrong: Array) -> tuple[float, float]:
@@ -77,11 +136,13 @@ def _ratios(file: GoldenFile, golden: Golden, mode: Mode, right: Array, wrong: A
     valid = np.broadcast_to(where.valid(component.axes), right.shape)
     if not np.array_equal(np.isfinite(right)[valid], np.isfinite(wrong)[valid]):
         return np.inf, np.inf
-    found: Views = views(np.where(valid, wrong - right, 0.0), right, component.axes, where)
     floor = golden.isolated if mode is Mode.ISOLATED else golden.end_to_end
     assert floor is not None, "composites have no isolated replay"
+    noise = noise_floor(floor, golden.dtype, component.exact)
+    error = np.where(valid, wrong - right, 0.0)
+    found = views(error, right, component.axes, where, least=noise.whole)
     sizes = counts(right.shape, component.axes, where)
     return (
-        ratio(found, noise_floor(floor, golden.dtype, component.exact)),
+        ratio(found, noise),
         ratio(found, limit(floor, golden.dtype, mode, component.exact, sizes)),
     )

@@ -20,6 +20,10 @@ class DoesNotApply(GoldensError):
     """A fault that cannot be planted here: the port, its checkpoint or the golden file has nothing that it changes."""
 
 
+class Lacking(GoldensError):
+    """A fault that cannot be planted because the port does not offer what it needs: it would not be caught."""
+
+
 class Area(StrEnum):
     """The part of a port that a fault is in."""
 

@@ -9,6 +9,7 @@ import msgspec
 from harness.report.result import writable
 
 FORMAT = 1
+LOADING = "loading"
 
 
 class Verdict(enum.StrEnum):
@@ -33,6 +34,8 @@ class Naming(enum.StrEnum):
 class Effect(msgspec.Struct, frozen=True):
     """How much a missed fault changes, in the worst view of the worst golden.
 
+    modes: those in which anything was compared; where it is in none, nothing is known
+
     over_floor, over_limit: in noise floors, and in what passes
     component, case: where; exact: every answer is bit by bit that of the port without the fault
     float64: computed in float64 from the reference; else measured between the port with and without the fault
@@ -44,6 +47,7 @@ class Effect(msgspec.Struct, frozen=True):
     case: str
     exact: bool
     float64: bool
+    modes: list[str] = []
 
 
 class FaultResult(msgspec.Struct, frozen=True):
@@ -52,7 +56,7 @@ class FaultResult(msgspec.Struct, frozen=True):
     planting: `answer`, `overrides`, `rewired`, `config`, `checkpoint` or `source`; a fault of the port's source may
         have the name of one of the catalogue
     mode: the first one that caught it: `loading`, `isolated`, `end-to-end`, `decode`
-    first: the first wrong component; planted: whether the fault is in it
+    first: the first wrong component, planted: whether the fault is in it; of a fault caught when loading, nothing
     cases: those in which it is caught; where whole runs are replayed, the first one
     namable: whether any hypothesis is known to be its right name
     hypotheses, text: what the diagnosis says of the first wrong component
@@ -76,6 +80,11 @@ class FaultResult(msgspec.Struct, frozen=True):
     misnamed: str = ""
     reason: str = ""
     effect: Effect | None = None
+
+    @property
+    def ran(self) -> bool:
+        """Whether it was caught by a component that ran: one caught when loading has no first wrong component."""
+        return self.verdict is Verdict.CAUGHT and self.mode != LOADING
 
     @property
     def key(self) -> tuple[str, str]:
@@ -116,6 +125,14 @@ def score(results: Iterable[FaultResult]) -> float:
     caught = sum(Verdict.CAUGHT in found for found in verdicts.values())
     missed = sum(Verdict.MISSED in found and Verdict.CAUGHT not in found for found in verdicts.values())
     return caught / (caught + missed) if caught + missed else 0.0
+
+
+def unplanted(results: Iterable[FaultResult]) -> tuple[int, int]:
+    """How many faults there are, and how many of them no golden file has a place for."""
+    verdicts: dict[tuple[str, str], set[Verdict]] = {}
+    for result in results:
+        verdicts.setdefault(result.key, set()).add(result.verdict)
+    return len(verdicts), sum(found == {Verdict.NOT_PLANTED} for found in verdicts.values())
 
 
 def witness(missed: FaultResult, audits: Iterable[Audit]) -> str:

@@ -4,6 +4,7 @@ The port is made from a copy of its package with the text replaced. The copy is 
 beside the right one, which stays as it is: any number of copies can be replayed in one process.
 """
 
+import importlib
 import importlib.util
 import shutil
 import sys
@@ -18,11 +19,18 @@ import msgspec
 
 from harness import toml
 from harness.audit.fault import Area, Fault, Patch
-from harness.errors import GoldensError
-from harness.replay.port import Port, load_port
+from harness.errors import GoldensError, first_line
+from harness.replay.port import Port, load_port, told
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+class Broken(GoldensError):
+    """A fault with which the port does not run at all: a mistake in the fault, which no golden file has to catch."""
+
+    def __init__(self, fault: Fault, how: str) -> None:
+        super().__init__(f"fault {fault.name} breaks the port: {how}; mend the fault")
 
 
 class _Replacement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,18 +81,46 @@ def patched_factory(spec: str, fault: Fault) -> Callable[[str, str], Port]:
 
     The copy is in the package's place while it is imported and the factory runs. A module that the port first imports
     later is the right package's.
-    Raises GoldensError for text that the package does not have exactly once, and for what `load_port` refuses.
+    Raises GoldensError for text that the package does not have exactly once, and for a checkpoint that the factory
+    refuses; Broken for a port that is not made for any other reason.
     """
     package = _package(spec)
     texts = _patched(package, fault)
 
     def make(checkpoint: str, dtype: str) -> Port:
-        with TemporaryDirectory(prefix="goldens-") as folder:
-            _copy(package, Path(folder), texts)
-            with _imported_from(Path(folder), package.stem):
+        with _copied(package, texts):
+            try:
+                importlib.import_module(spec.partition(":")[0])
+            except Exception as error:
+                raise Broken(fault, f"importing it raised {told(error)}") from error
+            try:
                 return load_port(spec, checkpoint, dtype)
+            except GoldensError as error:
+                if isinstance(error.__cause__, ValueError | OSError):
+                    raise
+                raise Broken(fault, first_line(error)) from error
 
     return make
+
+
+def copied_factory(spec: str) -> Callable[[str, str], Port]:
+    """What makes the port `spec` from a copy of its package that is not patched: what holds of it, holds of copies."""
+    package = _package(spec)
+
+    def make(checkpoint: str, dtype: str) -> Port:
+        with _copied(package, {}):
+            return load_port(spec, checkpoint, dtype)
+
+    return make
+
+
+@contextmanager
+def _copied(package: Path, texts: dict[str, str]) -> Iterator[None]:
+    """Inside, the package is imported from a copy with these texts in it."""
+    with TemporaryDirectory(prefix="goldens-") as folder:
+        _copy(package, Path(folder), texts)
+        with _imported_from(Path(folder), package.stem):
+            yield
 
 
 def _package(spec: str) -> Path:

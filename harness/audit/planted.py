@@ -4,7 +4,7 @@ numpy only.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 from typing import Any
@@ -17,6 +17,7 @@ from harness.audit.fault import (
     DoesNotApply,
     EditedCheckpoint,
     EditedConfig,
+    Lacking,
     Overrides,
     Patch,
     Planting,
@@ -32,6 +33,7 @@ Wiring = Mapping[str, Mapping[str, str]]
 """Component -> {argument: source}; a source is a component, or `case.positions` and the like."""
 
 _CASE = "case."
+_NOT_SEEN = "the fault cannot be planted, and nobody would see it"
 
 
 class Remembering:
@@ -63,6 +65,11 @@ class Remembering:
         return {name: answer}
 
 
+def bare(port: Port) -> Port:
+    """The port that is remembered of, which may offer more than can be remembered."""
+    return port.port if isinstance(port, Remembering) else port
+
+
 def _nbytes(inputs: Arrays, answer: Array) -> int:
     return answer.nbytes + sum(np.asarray(x).nbytes for x in inputs.values())
 
@@ -76,7 +83,7 @@ class Planted:
 
     names: the components that are planted, in forward order
     parameters: the reference's, by name (`harness.weights.Weights`)
-    Raises DoesNotApply.
+    Raises DoesNotApply, and Lacking where the port offers too little for a fault that applies.
     """
 
     def __init__(
@@ -92,14 +99,13 @@ class Planted:
         self._overridden: Port | None = None
         if isinstance(planting, Overrides):
             weighted = _weighted(port)
+            if weighted is None:
+                _some(holders(_overrides(planting, parameters, components), components))
+                raise Lacking(f"the port does not offer `with_parameters`: {_NOT_SEEN}")
             overrides = _overrides(planting, weighted.parameters(), components)
             self.names = _some(holders(overrides, components))
             self._overridden = _replaced(weighted, overrides)
             return
-        if not isinstance(port, Isolated):
-            raise DoesNotApply(
-                "the port does not offer `apply`: only faults in its parameters can be planted"
-            )
         self.names = planted(planting, components)
         if isinstance(planting, Rewired):
             self._wiring = {
@@ -108,6 +114,8 @@ class Planted:
             }
             if not self.traces:
                 raise DoesNotApply(f"{_incomplete(self._wiring)}: a fault in the wiring cannot be planted")
+        if not isinstance(port, Isolated):
+            raise Lacking(f"the port does not offer `apply`: {_NOT_SEEN}")
 
     @property
     def traces(self) -> bool:
@@ -208,18 +216,13 @@ def _in_order(edges: Wiring, names: Collection[str]) -> Iterator[str]:
     return iter(TopologicalSorter(needed).static_order())
 
 
-def _weighted(port: Port) -> Weighted:
-    port = port.port if isinstance(port, Remembering) else port
-    if not isinstance(port, Weighted):
-        raise DoesNotApply(
-            "the port does not offer `with_parameters`: no fault in its parameters can be planted"
-        )
-    return port
+def _weighted(port: Port) -> Weighted | None:
+    port = bare(port)
+    return port if isinstance(port, Weighted) else None
 
 
 def _overrides(planting: Overrides, parameters: Arrays, components: Sequence[Component]) -> Arrays:
-    arrays = {name: np.asarray(value) for name, value in parameters.items()}
-    overrides = planting.edit(arrays, components)
+    overrides = planting.edit(Converted(parameters, np.asarray), components)
     if not overrides:
         raise DoesNotApply("the port has no parameters that the fault changes")
     return overrides
@@ -257,6 +260,22 @@ def _wide(x: Array) -> Array:
     """Floating-point numbers of any dtype as float64; whole numbers as they are."""
     x = np.asarray(x)
     return x if x.dtype.kind in "biu" else x.astype(np.float64)
+
+
+class Converted(Mapping[str, Array]):
+    """The same arrays, each converted when it is asked for: all at once may not fit in memory."""
+
+    def __init__(self, arrays: Arrays, convert: Callable[[Array], Array]) -> None:
+        self._arrays, self._convert = arrays, convert
+
+    def __getitem__(self, name: str) -> Array:
+        return self._convert(self._arrays[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 class _Roles(Mapping[str, Array]):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.audit.planted import Converted
 from harness.kinds.numpy_arrays import NumpyArrays
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
@@ -53,7 +54,7 @@ class Reference:
         return {name: values[name] for name in names}
 
     def parameters(self) -> Arrays:
-        return {name: _wide(value) for name, value in self._weights.items()}
+        return Converted(self._weights, _wide)
 
     def with_parameters(self, overrides: Arrays) -> "Reference":
         return Reference(list(self._components.values()), {**self._weights, **overrides})

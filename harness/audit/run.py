@@ -1,6 +1,6 @@
 """The audit: every fault planted into a port, one at a time, replayed, and, if it is caught, named."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from harness.audit.edited import edited
+from harness.audit.edited import copied, edited
 from harness.audit.effect import effect
 from harness.audit.fault import (
     Answer,
@@ -16,14 +16,15 @@ from harness.audit.fault import (
     EditedCheckpoint,
     EditedConfig,
     Fault,
+    Lacking,
     Overrides,
     Patch,
     Planting,
     Rewired,
 )
-from harness.audit.outcome import Effect, FaultResult, Naming, Verdict
-from harness.audit.patched import patched_factory
-from harness.audit.planted import Planted, Remembering, planted
+from harness.audit.outcome import LOADING, Effect, FaultResult, Naming, Verdict
+from harness.audit.patched import Broken, copied_factory, patched_factory
+from harness.audit.planted import Planted, Remembering, bare, planted
 from harness.audit.reference import Reference
 from harness.diagnose.explain import explain
 from harness.diagnose.subject import Subject
@@ -47,6 +48,11 @@ _PLANTINGS: dict[type, str] = {
     EditedCheckpoint: "checkpoint",
     Patch: "source",
 }
+
+_STUMBLES = tuple(
+    f"the port raised {error.__name__}: "
+    for error in (NameError, UnboundLocalError, AttributeError, TypeError, ImportError, ModuleNotFoundError)
+)
 
 
 class Refused(Exception):
@@ -94,10 +100,34 @@ class Auditor:
         port = load_port(self.spec, str(self.folder), self.dtype)
         return Remembering(port) if isinstance(port, Isolated) else port
 
-    def refuse_wrong(self) -> None:
-        """A port that fails by itself would catch every fault. Raises GoldensError."""
+    def refuse_wrong(self, faults: Sequence[Fault] = ()) -> None:
+        """A port that fails by itself would catch every fault; one that does not hold when it is made from a copy,
+        every one that is planted in a copy. Raises GoldensError.
+        """
         self._refuse(self._by_itself)
         self._refuse(self.replay(self.port, Mode.END_TO_END))
+        if any(isinstance(fault.planting, EditedConfig | EditedCheckpoint) for fault in faults):
+            with copied(self.folder) as copy:
+                self._refuse_copy("checkpoint", lambda: load_port(self.spec, str(copy), self.dtype))
+        if any(isinstance(fault.planting, Patch) for fault in faults):
+            make = copied_factory(self.spec)
+            self._refuse_copy("package", lambda: make(str(self.folder), self.dtype))
+
+    def _refuse_copy(self, what: str, make: Callable[[], Port]) -> None:
+        """what: that of which the copy is."""
+        told = f"{self.file.path}: the port {self.spec} does not hold when made from a copy of its {what}"
+        why = "an audit could not tell a fault in the copy from the copying"
+        try:
+            results = self.replay(make(), Mode.END_TO_END, self._first_case)
+        except GoldensError as error:
+            raise GoldensError(f"{told}: {first_line(error)}: {why}") from error
+        wrong = first_wrong(results, self._order)
+        if wrong is not None:
+            raise GoldensError(f"{told}, first at {wrong.component} ({wrong.mode}): {why}")
+
+    @property
+    def _first_case(self) -> str:
+        return self.goldens[0].case
 
     def _refuse(self, results: Sequence[Result]) -> None:
         wrong = first_wrong(results, self._order)
@@ -115,13 +145,24 @@ class Auditor:
     @cached_property
     def _decoded(self) -> list[Result]:
         """The port without a fault, token by token: takes long, and few faults show in nothing else."""
-        port = self.port.port if isinstance(self.port, Remembering) else self.port
-        return self.replay(port, Mode.DECODE)
+        return self.replay(bare(self.port), Mode.DECODE)
 
     @property
     def _gap(self) -> str:
         """The first component that the port does not run by itself, so that no fault can be followed through it."""
         return next((result.component for result in self._by_itself if result.reason == NOT_OFFERED), "")
+
+    @cached_property
+    def _chains(self) -> bool:
+        """Whether its components, one after another, give what the whole port gives: else every fault that is
+        followed through them would be caught.
+        """
+        if self._gap:
+            return False
+        unchanged = Answer(("*",), lambda call: call.output)
+        chain = Planted(self.port, self.file.contents.components, unchanged, self.weights)
+        results = self.replay(chain, Mode.END_TO_END, self._first_case) if chain.traces else []
+        return first_wrong(results, self._order) is None
 
     def audit(self, fault: Fault) -> FaultResult:
         """Plant a fault, replay, and name it."""
@@ -138,28 +179,37 @@ class Auditor:
                 return self._caught(about, fault, faulty) or self._missed(about, fault, faulty)
         except DoesNotApply as error:
             return replace(about, verdict=Verdict.NOT_PLANTED, reason=str(error))
+        except Lacking as error:
+            if fault.equivalent:
+                return replace(about, verdict=Verdict.EQUIVALENT, reason=fault.equivalent)
+            return replace(about, reason=str(error))
         except Refused as error:
-            return replace(
-                about, verdict=Verdict.CAUGHT, mode="loading", planted=True, text=first_line(error)
-            )
+            return replace(about, verdict=Verdict.CAUGHT, mode=LOADING, text=first_line(error))
 
     @contextmanager
     def planted(self, fault: Fault) -> Iterator[Faulty]:
-        """The port with a fault, for as long as the context is open. Raises DoesNotApply or Refused."""
+        """The port with a fault, for as long as the context is open.
+
+        Raises DoesNotApply, Lacking or Refused; Broken for a fault in the source with which the port is not made.
+        """
         planting, components = fault.planting, self.file.contents.components
         if isinstance(planting, Answer | Overrides | Rewired):
             port = Planted(self.port, components, planting, self.weights)
-            followed = isinstance(planting, Overrides) or not self._gap
-            if isinstance(planting, Rewired) and not followed:
-                raise DoesNotApply(
+            followed = isinstance(planting, Overrides) or self._chains
+            if isinstance(planting, Rewired) and self._gap:
+                raise Lacking(
                     f"the port does not run {self._gap} by itself: a fault in the wiring cannot be planted"
                 )
+            if isinstance(planting, Rewired) and not followed:
+                raise DoesNotApply("components run one after another do not give what the whole port gives")
             yield Faulty(port, port.names, whole=port.traces and followed)
         elif isinstance(planting, Patch):
             make = patched_factory(self.spec, fault)
             names = planted(planting, components)
             try:
                 made = make(str(self.folder), self.dtype)
+            except Broken:
+                raise
             except GoldensError as error:
                 raise Refused(error) from error
             yield Faulty(made, names)
@@ -203,6 +253,8 @@ class Auditor:
         for mode in faulty.modes():
             own = self._until_wrong(faulty.port, mode)
             results += own
+            if isinstance(fault.planting, Patch):
+                _refuse_broken(fault, own)
             first = first_wrong(own, self._order)
             if first is None:
                 continue
@@ -237,6 +289,8 @@ class Auditor:
     def _missed(self, about: FaultResult, fault: Fault, faulty: Faulty) -> FaultResult:
         """With how much the fault changes here, and why nothing sees it."""
         found = self._effect(fault.planting, faulty)
+        if fault.equivalent and found.over_limit > 1:
+            return replace(about, reason=f"said to be equivalent, but {_changes(found)}", effect=found)
         if fault.equivalent:
             return replace(about, verdict=Verdict.EQUIVALENT, reason=fault.equivalent, effect=found)
         return replace(about, reason=_why(found), effect=found)
@@ -251,16 +305,28 @@ class Auditor:
         return effect(self.file, self.goldens, reference, wrong, float64=True, whole=reference.whole)
 
 
+def _refuse_broken(fault: Fault, results: Sequence[Result]) -> None:
+    """A port that stumbles over its own names has a mistake that no golden file has to catch. Raises Broken."""
+    for result in results:
+        if result.reason.startswith(_STUMBLES):
+            raise Broken(fault, f"at {result.component} ({result.mode}) {result.reason}")
+
+
 def _why(found: Effect) -> str:
+    if not found.modes:
+        return "not measured: nothing could be run both with and without the fault"
     if found.exact:
         return "makes no difference with these inputs and weights: every answer is bit by bit the same"
     if not found.over_floor:
         return "cannot be seen with these inputs: it changes nothing but padding"
-    where = f"{found.component} ({found.case})"
-    told = f"it changes {where} by {amount(found.over_floor)} x noise floor"
     if found.over_limit <= 1:
-        return f"cannot be seen with these inputs or weights: {told}, most of all"
-    return f"missed although it could be seen: {told}, {amount(found.over_limit)} times what passes"
+        return f"cannot be seen with these inputs or weights: it {_changes(found)}, most of all"
+    return f"missed although it could be seen: it {_changes(found)}"
+
+
+def _changes(found: Effect) -> str:
+    told = f"changes {found.component} ({found.case}) by {amount(found.over_floor)} x noise floor"
+    return told if found.over_limit <= 1 else f"{told}, {amount(found.over_limit)} times what passes"
 
 
 def _is_wrong(fault: Fault, told: Explanation) -> bool:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.audit.outcome import Audit, FaultResult, Naming, Verdict, score, witness
+from harness.audit.outcome import Audit, FaultResult, Naming, Verdict, score, unplanted, witness
 
 _COLUMNS = (Verdict.CAUGHT, Verdict.MISSED, Verdict.EQUIVALENT)
 _NAMINGS = (Naming.NAMED, Naming.ONE_OF, Naming.NOT_NAMED, Naming.WRONG)
@@ -38,8 +38,9 @@ def show_audit(audit: Audit, audits: Sequence[Audit], console: Console, every: b
 
 def show_score(audits: Sequence[Audit], console: Console, required: float | None) -> None:
     """The score of all golden files together, and how it stands to the one that is required."""
-    together = score(result for audit in audits for result in audit.results)
-    line = f"score {together:.1%}"
+    results = [result for audit in audits for result in audit.results]
+    faults, absent = unplanted(results)
+    line = f"{faults} fault{'' if faults == 1 else 's'}, {absent} not planted: score {score(results):.1%}"
     if required is not None:
         line += f", {required:g} % required"
     console.print(Text(line, style="bold"), soft_wrap=True)
@@ -80,6 +81,6 @@ def _why(result: FaultResult, audits: Sequence[Audit]) -> str:
 
 def _told(audit: Audit) -> str:
     counts = ", ".join(f"{audit.counts[verdict]} {verdict}" for verdict in Verdict)
-    caught = [result for result in audit.results if result.verdict is Verdict.CAUGHT]
-    right = sum(result.planted for result in caught)
-    return f"{counts}; first wrong component right for {right} of {len(caught)}; score {audit.score:.1%}"
+    ran = [result for result in audit.results if result.ran]
+    right = sum(result.planted for result in ran)
+    return f"{counts}; first wrong component right for {right} of {len(ran)}; score {audit.score:.1%}"

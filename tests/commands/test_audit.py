@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.audit.run import Auditor
 from qwen_flax import port as qwen_flax
 from tests import fakes
 
@@ -95,7 +96,7 @@ def test_a_fault_is_caught_where_it_is_planted_and_named(whole, key):
     [found] = results(whole)
     one = found[key]
     assert one["verdict"] == "caught"
-    assert (one["mode"], one["first"], one["planted"]) == (mode, first, True)
+    assert (one["mode"], one["first"], one["planted"]) == (mode, first, mode != "loading")
     assert one["hypotheses"] == hypotheses
     assert one["naming"] == ("named" if hypotheses else "" if mode == "loading" else "not named")
     assert one["cases"] == ([] if mode == "loading" else ["left-padded"])
@@ -131,19 +132,19 @@ def test_the_json_contract(whole):
         )
     }
     effect = next(each["effect"] for each in audit["results"] if each["effect"])
-    assert list(effect) == ["over_floor", "over_limit", "component", "case", "exact", "float64"]
+    assert list(effect) == ["over_floor", "over_limit", "component", "case", "exact", "float64", "modes"]
 
 
 def test_beside_json_the_table_goes_to_stderr(whole):
     assert whole.status == 0
-    assert "first wrong component right for 9 of 9; score 90.0%" in whole.err
+    assert "first wrong component right for 8 of 8; score 90.0%" in whole.err
     assert (
         "caught  scale-missing: isolated at layers.0.self_attn.scores; scale_missing: not scaled" in whole.err
     )
     assert "missed  config-window-on: " in whole.err
     assert "equivalent  ids-in-32-bits: " in whole.err
     assert "not planted  head-norms-skipped: " in whole.err
-    assert whole.err.rstrip().endswith("score 90.0%")
+    assert whole.err.rstrip().endswith("\n12 faults, 1 not planted: score 90.0%")
 
 
 HIDDEN_BY_ONE_TOKEN = ("RoPE", "mask", "scores", "softmax")
@@ -251,8 +252,9 @@ def test_another_port_of_logits_shows_faults_in_files_only(goldens, monkeypatch)
     }
     assert found.keys() == {("config", "config-theta-default"), *lacking}
     for key, method in lacking.items():
-        assert found[key]["verdict"] == "not planted"
+        assert (found[key]["verdict"], found[key]["effect"]) == ("missed", None)
         assert f"the port does not offer {method}" in found[key]["reason"]
+    assert "4 faults, 0 not planted: score 25.0%" in told.err
 
 
 # A model of five components: enough for what does not depend on the model.
@@ -303,7 +305,7 @@ HEAD = ("overrides", "head-holds-the-embedding")
 
 def test_without_parameters_none_can_be_replaced(tiny):
     [found] = results(tiny("--fault", HEAD[1], "--json"))
-    assert found[HEAD]["verdict"] == "not planted"
+    assert found[HEAD]["verdict"] == "missed"
     assert found[HEAD]["reason"].startswith("the port does not offer `with_parameters`")
     [found] = results(tiny("--fault", HEAD[1], "--json", port=of_this_file("make_weighted")))
     assert (found[HEAD]["verdict"], found[HEAD]["first"]) == ("caught", "lm_head")
@@ -321,11 +323,24 @@ def test_a_fault_that_the_port_hides_could_have_been_seen(tiny):
     assert "missed although it could be seen" in told.err
 
 
-def test_what_no_port_can_be_asked_for_has_no_score(tiny):
+def test_what_the_port_does_not_offer_counts_against_it(tiny):
     told = tiny("--fault", HEAD[1], "--require", "1")
     assert told.status == 1
-    assert "0 caught, 0 missed, 0 equivalent, 1 not planted" in told.out
-    assert "score 0.0%, 1 % required" in told.out
+    assert "0 caught, 1 missed, 0 equivalent, 0 not planted" in told.out
+    assert "1 fault, 0 not planted: score 0.0%, 1 % required" in told.out
+
+
+def test_what_the_golden_file_has_no_place_for_does_not(tiny):
+    told = tiny("--fault", "head-norms-skipped", "--fault", "ids-shifted-up", "--require", "100")
+    assert told.status == 0
+    assert "2 faults, 1 not planted: score 100.0%, 100 % required" in told.out
+
+
+def test_all_files_are_opened_and_looked_into_before_the_first_audit(tiny, monkeypatch):
+    monkeypatch.setattr(Auditor, "refuse_wrong", lambda *_: pytest.fail("an audit began"))
+    fakes.write_golden(Path("other.h5"), cases=("bye",), checkpoint=fakes.write_checkpoint(Path("second")))
+    assert "no.h5" in refused(tiny("no.h5"))
+    assert "case 'hello' was not recorded in other.h5" in refused(tiny("other.h5", "--case", "hello"))
 
 
 def test_a_port_that_fails_without_any_fault_is_refused(tiny):
@@ -352,8 +367,9 @@ def test_a_component_that_is_not_offered_breaks_no_fault(tiny):
     [
         (
             ("--fault", "scale-mising"),
-            "no fault, and no area of faults, matches 'scale-mising'; nearest: scale-missing",
+            "no fault, and no area of faults, matches 'scale-mising'; nearest: scale-missing, ",
         ),
+        (("--fault", "maks"), "matches 'maks'; nearest: mask\n"),
         (("--case", "goodbye"), "case 'goodbye' was not recorded in tiny.h5; recorded: hello"),
         (("--dtype", "float16"), "dtype 'float16' was not recorded in tiny.h5; recorded: float32"),
         (("--faults", "no.toml"), "no.toml"),
@@ -367,7 +383,8 @@ def test_what_cannot_be_asked_gets_one_sentence(tiny, asked, sentence):
     assert sentence in refused(tiny(*asked))
 
 
-def test_a_fault_that_is_behind_its_source_gets_one_sentence(tiny):
+def test_a_fault_that_is_behind_its_source_gets_one_sentence_before_the_first_audit(tiny, monkeypatch):
+    monkeypatch.setattr(Auditor, "refuse_wrong", lambda *_: pytest.fail("an audit began"))
     Path("faults.toml").write_text(
         '[[fault]]\nname = "old"\narea = "logits"\nsays = "it is old"\nat = ["lm_head"]\n'
         'replace = [{ file = "fakes.py", find = "no such text", with = "x" }]\n'

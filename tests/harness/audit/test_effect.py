@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.audit.effect import effect
+from harness.audit.planted import Remembering
 from harness.replay.port import NotOffered
 from harness.store.reader import GoldenFile
 from tests import fakes
@@ -52,6 +53,65 @@ def test_nothing_changed_is_exact(found):
     assert (told.exact, told.over_floor, told.over_limit, told.component) == (True, 0, 0, "")
 
 
+def test_the_modes_that_were_compared_are_told(found):
+    assert found(fakes.NumpyPort()).modes == ["isolated", "end-to-end"]
+    assert found(fakes.NumpyPort(), whole=False).modes == ["isolated"]
+    assert found(Changed(lambda value: -value), components=["layers.0"]).modes == ["end-to-end"]
+
+
+class Decoding(fakes.NumpyPort):
+    """In decode its logits are `factor` times what they are else."""
+
+    def __init__(self, factor: float = 1):
+        super().__init__()
+        self._factor = np.float32(factor)
+
+    def init_cache(self, batch, capacity, fill):
+        return None
+
+    def step(self, cache, inputs, names):
+        found = self.trace(inputs, names)
+        return found | {"lm_head": found["lm_head"] * self._factor} if "lm_head" in found else found, cache
+
+    def read_cache(self, cache):
+        return {}
+
+
+@pytest.mark.parametrize("wrapped", [Decoding, lambda: Remembering(Decoding())], ids=["bare", "remembering"])
+def test_decode_is_looked_at_where_nothing_else_differs(found, wrapped):
+    told = found(Decoding(2), wrapped())
+    assert (told.exact, told.component, told.over_limit > 1e3) == (False, "lm_head", True)
+    assert told.modes == ["isolated", "end-to-end", "decode"]
+    assert found(Decoding(), wrapped()).exact
+
+
+def test_decode_is_left_out_where_something_else_differs(found):
+    class Both(Decoding, Changed):
+        def __init__(self):
+            Changed.__init__(self, lambda value: -value)
+            self._factor = np.float32(2)
+
+    assert "decode" not in found(Both(), Decoding()).modes
+
+
+def test_what_cancels_to_nothing_in_a_channel_counts_as_the_verdict_counts_it(found):
+    """One channel is far below the rounding of the others: what is left there is noise."""
+
+    def cancelled(value):
+        less = value.copy()
+        less[..., 0] *= np.float32(1e-15)
+        return less
+
+    def more(value):
+        moved = cancelled(value)
+        moved[..., 0] *= np.float32(1.5)
+        return moved
+
+    told = found(Changed(more), Changed(cancelled), components=[NAME])
+    assert not told.exact
+    assert told.over_limit <= 1
+
+
 def test_the_size_is_in_noise_floors_and_in_what_passes(found):
     """A thousandth, where rounding explains 1e-7 and what passes is at least four times that."""
     told = found(Changed(lambda value: value * np.float32(1.001)), components=[NAME])
@@ -92,7 +152,7 @@ def test_only_by_itself_where_it_cannot_be_traced(found):
 
 def test_a_component_that_is_not_offered_is_left_out(found):
     told = found(Changed(lambda value: -value), fakes.NumpyPort(missing={NAME}), components=[NAME])
-    assert told.exact
+    assert (told.exact, told.modes, told.over_limit) == (False, [], 0)
     with pytest.raises(NotOffered):
         fakes.NumpyPort(missing={NAME}).apply(NAME, {})
 

@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 
-from harness.audit.outcome import Audit, Effect, FaultResult, Naming, Verdict, score, witness
+from harness.audit.outcome import Audit, Effect, FaultResult, Naming, Verdict, score, unplanted, witness
 
 
 def result(fault, verdict, planting="answer", **more):
@@ -40,6 +40,19 @@ def test_of_several_files_one_that_catches_is_enough():
 
 def test_nothing_planted_is_no_score():
     assert score([]) == score([result("a", EQUIVALENT), result("b", NOT_PLANTED)]) == 0
+
+
+def test_what_no_golden_file_has_a_place_for_is_counted_once():
+    one = [result("a", NOT_PLANTED), result("b", NOT_PLANTED), result("c", MISSED)]
+    other = [result("a", CAUGHT), result("b", NOT_PLANTED), result("c", EQUIVALENT)]
+    assert unplanted(one + other) == (3, 1)
+    assert unplanted([]) == (0, 0)
+
+
+def test_only_what_is_caught_by_a_component_ran():
+    assert result("a", CAUGHT, mode="isolated").ran
+    assert not result("a", CAUGHT, mode="loading").ran
+    assert not result("a", MISSED).ran
 
 
 def test_a_fault_of_the_source_is_another_one_than_that_of_the_catalogue():

@@ -8,7 +8,7 @@ import qwen_flax.layers
 import qwen_flax.port
 from harness.audit.compiled import compiled_once
 from harness.audit.fault import Area, EditedConfig, Fault, Patch
-from harness.audit.patched import patched_factory, read_faults
+from harness.audit.patched import Broken, copied_factory, patched_factory, read_faults
 from harness.errors import GoldensError
 from harness.model import BY_DEFAULT, Mode, Verdict
 from harness.replay.session import Session, recorded_checkpoint
@@ -28,16 +28,6 @@ RUNS = [
     ("qwen2-tiny", "float32", "chat"),
     ("qwen2-tiny", "bfloat16", "far"),
 ]
-# In float32 they change nothing, and in bfloat16 no more than another honest order of casts.
-ORDER_OF_CASTS = {
-    "norm-weight-before-rounding",
-    "norm-not-widened",
-    "softmax-not-widened",
-    "act-not-widened",
-    "scale-before-rounding",
-    "bias-after-rounding",
-    "roundings-left-out",
-}
 SAMPLE = {
     "scale-missing",
     "query-norm-skipped",
@@ -79,7 +69,7 @@ def expected(fault, component):
     ],
 )
 def test_a_fault_shows_where_it_says(fault):
-    if fault.equivalent or fault.name in ORDER_OF_CASTS:
+    if fault.equivalent:
         runs = [run for run in RUNS if run[1] == "float32"][:3]
         assert all(not any(failures(fault, run).values()) for run in runs)
         return
@@ -156,12 +146,45 @@ def test_what_was_imported_is_put_back_when_the_copy_breaks(package):
     import spam.late
 
     path = [*sys.path]
-    with pytest.raises(GoldensError, match=r"importing 'spam\.port' raised NameError"):
+    with pytest.raises(Broken, match=r"fault spoilt breaks the port: importing it raised NameError"):
         patched_factory("spam.port:make", patch(("port.py", "class Port:", "class Port(Egg):")))(
             "", "float32"
         )
     assert sys.modules["spam.late"] is spam.late
     assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("put", "raised"),
+    [
+        ("Port(VALUE", "SyntaxError"),
+        ("Prot(VALUE)", "NameError"),
+        ("None", "which has no method 'trace'"),
+        ("open.egg", "AttributeError"),
+    ],
+)
+def test_a_copy_of_which_no_port_is_made_is_broken(package, put, raised):
+    with pytest.raises(Broken, match=f"fault spoilt breaks the port: .*{raised}"):
+        patched_factory("spam.port:make", patch(("port.py", "Port(VALUE)", put)))("", "float32")
+
+
+def test_a_copy_whose_import_raises_what_a_refusal_raises_is_broken(package):
+    with pytest.raises(Broken, match="importing it raised ValueError"):
+        patched_factory("spam.port:make", patch(("port.py", "class Port:", "class Port(int('x')):")))("", "f")
+
+
+@pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError"])
+def test_a_copy_that_refuses_the_checkpoint_is_not_broken(package, error):
+    refusing = patch(("port.py", "return Port(VALUE)", f"raise {error}('too wide')"))
+    with pytest.raises(GoldensError, match=r"refused checkpoint .*: too wide") as raised:
+        patched_factory("spam.port:make", refusing)("", "float32")
+    assert not isinstance(raised.value, Broken)
+
+
+def test_a_copy_without_any_patch_is_made_of_the_package(package):
+    port = copied_factory("spam.port:make")("", "float32")
+    assert port.value == 1
+    assert "spam.port" not in sys.modules
 
 
 def test_a_single_module_is_patched(tmp_path, monkeypatch):

@@ -7,8 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from harness.audit.fault import Answer, DoesNotApply, EditedConfig, Overrides, Rewired
+from harness.audit.fault import Answer, DoesNotApply, EditedConfig, Lacking, Overrides, Rewired
 from harness.audit.planted import Planted, Remembering, planted
+from harness.audit.reference import Reference
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
 from harness.replay.port import NotOffered, load_port
@@ -211,8 +212,12 @@ def test_a_fault_that_is_nowhere_does_not_apply(place, planting):
 
 
 def test_a_port_that_cannot_replace_its_parameters_takes_no_overrides():
-    with pytest.raises(DoesNotApply, match="does not offer `with_parameters`"):
-        Planted(fakes.NumpyPort(), fakes.COMPONENTS, OVERRIDES, {})
+    halved = Overrides(lambda parameters, components: {name: parameters[name] / 2 for name in fakes.NAMES})
+    parameters = dict(zip(fakes.NAMES, fakes.weights("float32").values(), strict=True))
+    with pytest.raises(Lacking, match="does not offer `with_parameters`"):
+        Planted(fakes.NumpyPort(), fakes.COMPONENTS, halved, parameters)
+    with pytest.raises(DoesNotApply, match="has no parameters"):
+        Planted(fakes.NumpyPort(), fakes.COMPONENTS, OVERRIDES, parameters)
 
 
 def test_a_port_that_runs_as_a_whole_only_takes_no_answers():
@@ -220,8 +225,33 @@ def test_a_port_that_runs_as_a_whole_only_takes_no_answers():
         def trace(self, inputs, names):
             return {}
 
-    with pytest.raises(DoesNotApply, match="does not offer `apply`"):
+    with pytest.raises(Lacking, match="does not offer `apply`"):
         Planted(Whole(), fakes.COMPONENTS, UNCHANGED, {})
+    with pytest.raises(DoesNotApply, match="has no component"):
+        Planted(Whole(), fakes.COMPONENTS, Answer(("*.q_norm",), lambda call: call.output), {})
+
+
+def test_only_the_parameters_that_a_fault_looks_at_are_read():
+    read = []
+
+    class Watched(dict):
+        def __getitem__(self, name):
+            read.append(name)
+            return super().__getitem__(name)
+
+    class Weighted(fakes.NumpyPort):
+        def parameters(self):
+            return Watched(zip(fakes.NAMES, self.weights.values(), strict=True))
+
+        def with_parameters(self, overrides):
+            return self
+
+    halved = Overrides(lambda parameters, components: {fakes.NAMES[1]: parameters[fakes.NAMES[1]] / 2})
+    Planted(Weighted(), fakes.COMPONENTS, halved, {})
+    assert set(read) == {fakes.NAMES[1]}
+    read.clear()
+    Planted(Reference(fakes.COMPONENTS, Watched(Weighted().parameters())), fakes.COMPONENTS, halved, {})
+    assert set(read) == {fakes.NAMES[1]}
 
 
 def test_parameters_that_the_port_refuses_are_told(place):

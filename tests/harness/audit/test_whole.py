@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.audit.command import Question, audit, chosen_faults
+from harness.audit.command import Question, audit, chosen_faults, select
 from harness.audit.outcome import Naming, Verdict, score, witness
 from harness.store.reader import GoldenFile
 
@@ -30,7 +30,8 @@ def audits():
         GoldenFile.open(ROOT / "goldens" / f"{name}.h5")
         for name in ("qwen2-tiny", "qwen3-tiny", "qwen2-deep")
     ]
-    return [audit(file, QUESTION, faults, Console(quiet=True)) for file in files]
+    asked = [select(file, QUESTION) for file in files]
+    return [audit(one, QUESTION, faults, Console(quiet=True)) for one in asked]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,8 @@ def test_an_equivalent_fault_is_caught_nowhere_and_has_a_proof(results):
 
 
 def test_the_first_wrong_component_is_the_one_that_is_wrong(results):
-    caught = [result for result in results if result.verdict is Verdict.CAUGHT]
-    assert share(caught, lambda result: result.planted) >= 0.99
+    ran = [result for result in results if result.ran]
+    assert share(ran, lambda result: result.planted) >= 0.99
 
 
 def test_no_name_is_wrong(results):
@@ -88,10 +89,6 @@ def test_no_name_is_wrong(results):
 
 def test_a_fault_that_has_a_name_gets_it(results):
     """Those caught when loading are refused before there is anything to name."""
-    namable = [
-        result
-        for result in results
-        if result.verdict is Verdict.CAUGHT and result.namable and result.mode != "loading"
-    ]
+    namable = [result for result in results if result.ran and result.namable]
     assert share(namable, lambda result: result.naming is Naming.NAMED) >= 0.95
     assert share(namable, lambda result: result.naming in (Naming.NAMED, Naming.ONE_OF)) >= 0.99

@@ -54,7 +54,7 @@ def test_a_row_for_each_area() -> None:
 
 def test_the_last_line_has_the_counts() -> None:
     assert (
-        "one.h5: 5 caught, 1 missed, 1 equivalent, 1 not planted; first wrong component right for 4 of 5; score 83.3%"
+        "one.h5: 5 caught, 1 missed, 1 equivalent, 1 not planted; first wrong component right for 3 of 4; score 83.3%"
         in shown(FOUND).splitlines()
     )
 
@@ -84,5 +84,10 @@ def test_another_file_that_catches_it_is_named() -> None:
 
 
 def test_the_score_stands_beside_the_one_that_is_required() -> None:
-    assert shown(FOUND).splitlines()[-1] == "score 83.3%"
-    assert shown(FOUND, required=99.5).splitlines()[-1] == "score 83.3%, 99.5 % required"
+    assert shown(FOUND).splitlines()[-1] == "8 faults, 1 not planted: score 83.3%"
+    assert shown(FOUND, required=99.5).splitlines()[-1].endswith(": score 83.3%, 99.5 % required")
+
+
+def test_of_several_files_a_fault_that_one_of_them_plants_is_planted() -> None:
+    other = audit(result("f"), result("g", Verdict.NOT_PLANTED), golden="two.h5")
+    assert shown(FOUND, other).splitlines()[-1].startswith("8 faults, 0 not planted: ")
