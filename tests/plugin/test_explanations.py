@@ -32,7 +32,7 @@ def failing(project: pytest.Pytester) -> Run:
         text = BUILT_IN.format(golden=golden, include=include, cases=cases, mode=mode)
         project.makeini(f"[pytest]\ngoldens_port = {port}\n")
         project.makepyfile(test_parity=text)
-        return project.runpytest("-p", "no:cacheprovider")
+        return project.runpytest("-p", "no:cacheprovider", "-rN")
 
     return run
 
@@ -94,7 +94,7 @@ def test_without_the_recorded_checkpoint_it_fails_all_the_same(project: pytest.P
     """
     (project.path / "checkpoint").rename(project.path / "elsewhere")
     project.makepyfile(test_parity=body)
-    result = project.runpytest("-p", "no:cacheprovider")
+    result = project.runpytest("-p", "no:cacheprovider", "-rN")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         ["layers.0.q_proj   hello float32 isolated   FAIL   *", "  not explained: *which is not there*"]
@@ -123,7 +123,7 @@ def test_what_explains_one_port_is_not_said_of_another(project: pytest.Pytester)
                  for name in ("seed_rule", "without_key_bias")}}
         """
     )
-    result = project.runpytest("-p", "no:cacheprovider")
+    result = project.runpytest("-p", "no:cacheprovider", "-rN")
     result.assert_outcomes(passed=2, failed=2)
     told = [line.strip() for line in result.outlines if line.startswith("  explained by")]
     assert [line.partition(":")[2].partition("(")[0].partition(":")[0].strip() for line in told] == [

@@ -24,12 +24,12 @@ def prompts():
     return case["token_ids"], case["attention_mask"]
 
 
-def without_cache(model, token_ids, mask):
+def without_cache(model, settings, token_ids, mask):
     """The logits (T V) of one unpadded text, by one pass over all of it."""
     ids = token_ids[mask != 0][None]
     n = np.arange(ids.shape[1], dtype=np.int32)
     case = {"token_ids": ids, "attention_mask": np.ones_like(ids), "positions": n[None], "query_index": n}
-    return np.asarray(Port(model, "float32").trace(case, ["lm_head"])["lm_head"])[0]
+    return np.asarray(Port(model, settings, "float32").trace(case, ["lm_head"])["lm_head"])[0]
 
 
 @pytest.mark.parametrize("fill", [0.0, np.nan, np.inf])
@@ -42,7 +42,9 @@ def test_each_step_is_what_one_pass_over_the_text_gives(loaded, fill):
     )
     for row in range(2):
         text = np.concatenate([ids[row], made.tokens[row]])
-        whole = without_cache(model, text, np.concatenate([mask[row], np.ones(NEW, np.int32)]))[-NEW - 1 : -1]
+        whole = without_cache(model, settings, text, np.concatenate([mask[row], np.ones(NEW, np.int32)]))[
+            -NEW - 1 : -1
+        ]
         np.testing.assert_allclose(made.logits[row], whole, atol=1e-4 * np.abs(whole).max())
         np.testing.assert_array_equal(made.tokens[row], whole.argmax(-1))
 
