@@ -13,8 +13,8 @@ from harness.kinds.step import Evaluation
 from harness.model import UNIT_ROUNDOFF, Component, Golden, Mode, Verdict
 from harness.report.result import Explanation, Result
 
-_HARDLY = 10.0
-"""Up to this many times what passes, a failure is weak evidence beside one that is as many times stronger."""
+_HARDLY, _STRONGER = 100.0, 10.0
+"""Up to so many times what passes, a failure is weak evidence beside one that is so many times stronger."""
 _MOST_FAILED, _MOST_PASSED = 6, 6
 """How many cases of a component a hypothesis has to hold in, at most."""
 _ANGLES = "angles"
@@ -70,7 +70,7 @@ def _strongest_first(findings: Sequence[Finding]) -> Iterator[Finding]:
     strongest = {family(f.component): f for f in sorted(findings, key=_strength)}
     for finding in findings:
         best = strongest[family(finding.component)]
-        if _strength(finding) > _HARDLY or _strength(best) < _HARDLY * _strength(finding):
+        if _strength(finding) > _HARDLY or _strength(best) < _STRONGER * _strength(finding):
             yield finding
             continue
         shared = [candidate for candidate in finding.candidates if candidate.name in best.names]

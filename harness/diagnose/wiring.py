@@ -58,7 +58,7 @@ def explain_wiring(subject: Subject, results: Sequence[Result]) -> list[Explanat
         if edge is not None:
             edges.append(edge)
         else:
-            changed.append(Explanation(component.name, [], own[0].change(component)))
+            changed.append(Explanation(component.name, [NAME], own[0].change(component)))
     told = [Explanation(group[0].component.name, [NAME], _say(subject, group)) for group in _grouped(edges)]
     order = {component.name: n for n, component in enumerate(subject.file.contents.components)}
     return sorted(told + changed, key=lambda explanation: order[explanation.component])

@@ -62,7 +62,17 @@ def _over_all_heads(e: Evaluation) -> Array:
     return e.parameters["weight"] * normed.reshape(split.shape)
 
 
+def _heads_dim_major(e: Evaluation) -> Evaluation | None:
+    """Heads split as (D H) instead of (H D)."""
+    x, size = e.inputs["x"], e.settings["head_dim"]
+    if size is None:
+        return None
+    apart = e.xp.swap(x.reshape(*x.shape[:2], size, -1), 2, 3)
+    return e.with_inputs(x=apart.reshape(x.shape))
+
+
 HYPOTHESES = (
+    Hypothesis("heads_dim_major", "heads split as (D H) instead of (H D)", change=_heads_dim_major),
     *(
         Hypothesis(
             f"eps_{value:g}",

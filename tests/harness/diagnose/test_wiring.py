@@ -114,16 +114,16 @@ def test_an_input_that_is_scaled_on_the_way_is_told_with_its_factor():
 
     (said,), failed = changed_on_the_way(scaled)
     assert ("layers.1.attn_residual", Mode.ISOLATED) not in failed
-    assert (said.component, said.hypotheses) == ("layers.1.attn_residual", [])
+    assert (said.component, said.hypotheses) == ("layers.1.attn_residual", ["wiring"])
     assert said.text == "it is right by itself, and takes residual from layers.0.mlp_residual times 1.5"
 
 
-def test_an_input_that_is_something_else_on_the_way_is_not_called_an_edge():
+def test_an_input_that_is_something_else_on_the_way_is_not_said_to_come_from_elsewhere():
     def squared(name, inputs):
         return {**inputs, "x": inputs["x"] ** 2} if name == "layers.1.self_attn.q_proj" else inputs
 
     (said,), _ = changed_on_the_way(squared)
-    assert (said.component, said.hypotheses) == ("layers.1.self_attn.q_proj", [])
+    assert (said.component, said.hypotheses) == ("layers.1.self_attn.q_proj", ["wiring"])
     assert "something is done to it on the way" in said.text
 
 
