@@ -15,12 +15,11 @@ from harness.compare.tolerance import limit, noise_floor
 from harness.model import Golden, Mode
 from harness.replay.decode import at_keys, decode
 from harness.replay.modes import replays
-from harness.replay.port import Cached, Isolated, NotOffered, Port
+from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port
 from harness.report.result import ratio
 from harness.store.reader import GoldenFile
 
 Array = Any
-_TRACED = ("token_ids", "attention_mask", "positions", "query_index")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def _end_to_end(file: GoldenFile, goldens: Sequence[Golden], without: Port, faul
         given = file.case_inputs(case)
         if len(given["kept"]) < len(given["query_index"]):
             continue  # only a part of the tokens is recorded: isolated has told what there is to tell
-        inputs = {name: given[name] for name in _TRACED}
+        inputs = {name: given[name] for name in TRACE_INPUTS}
         traces = [port.trace(inputs, frozenset(own)) for port in (without, faulty)]
         for name, golden in own.items():
             if all(name in trace for trace in traces):
@@ -110,7 +109,7 @@ def _decoded(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty:
     long = [golden for golden in goldens if replays(file, golden, Mode.DECODE)]
     for case, own in _by_case(long).items():
         given = file.case_inputs(case)
-        inputs = {name: given[name] for name in _TRACED}
+        inputs = {name: given[name] for name in TRACE_INPUTS}
         both = [decode(port, inputs, frozenset(own), keys) for port in (without, faulty)]
         for name, golden in own.items():
             component, recorded = file.component(name), file.output(golden)

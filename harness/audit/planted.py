@@ -248,15 +248,15 @@ def _changed(
         return np.asarray(port.apply(component.name, {**inputs, **typed})[component.name])
 
     def run_wide(**replaced: Array) -> Array:
-        return _wide(run(**replaced))
+        return wide(run(**replaced))
 
     roles = _Roles(component, parameters)
-    call = Call(component, {name: _wide(x) for name, x in inputs.items()}, run_wide, roles)
+    call = Call(component, {name: wide(x) for name, x in inputs.items()}, run_wide, roles)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(planting.change(call)).astype(run().dtype)
 
 
-def _wide(x: Array) -> Array:
+def wide(x: Array) -> Array:
     """Floating-point numbers of any dtype as float64; whole numbers as they are."""
     x = np.asarray(x)
     return x if x.dtype.kind in "biu" else x.astype(np.float64)
@@ -285,7 +285,7 @@ class _Roles(Mapping[str, Array]):
         self._names, self._parameters = component.parameters, parameters
 
     def __getitem__(self, role: str) -> Array:
-        return _wide(self._parameters[self._names[role]])
+        return wide(self._parameters[self._names[role]])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.audit.planted import Converted
+from harness.audit.planted import Converted, wide
 from harness.kinds.numpy_arrays import NumpyArrays
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
@@ -37,10 +37,10 @@ class Reference:
             raise NotOffered(name)
         parameters = {role: self._weights[stored] for role, stored in component.parameters.items()}
         if not component.exact:
-            parameters = {role: _wide(value) for role, value in parameters.items()}
-        given = {argument: _wide(value) for argument, value in inputs.items()}
+            parameters = {role: wide(value) for role, value in parameters.items()}
+        given = {argument: wide(value) for argument, value in inputs.items()}
         output = STEPS[component.step].evaluate(Evaluation(_FLOAT64, given, parameters, component.settings))
-        return {name: _wide(output)}
+        return {name: wide(output)}
 
     def trace(self, inputs: Arrays, names: Collection[str]) -> dict[str, Array]:
         """Its components, one after another."""
@@ -54,11 +54,7 @@ class Reference:
         return {name: values[name] for name in names}
 
     def parameters(self) -> Arrays:
-        return Converted(self._weights, _wide)
+        return Converted(self._weights, wide)
 
     def with_parameters(self, overrides: Arrays) -> "Reference":
         return Reference(list(self._components.values()), {**self._weights, **overrides})
-
-
-def _wide(x: Array) -> Array:
-    return x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float64, copy=False)

@@ -18,7 +18,7 @@ from harness.compare.metrics import Places
 from harness.diagnose.subject import Subject
 from harness.kinds.table import STEPS
 from harness.model import Component, Mode, Verdict
-from harness.replay.port import Isolated
+from harness.replay.port import TRACE_INPUTS, Isolated
 from harness.report.result import Explanation, Result
 
 Array = Any
@@ -110,9 +110,7 @@ class _Run:
         port = subject.port(dtype)
         assert isinstance(port, Isolated), "an isolated result came from a port that runs components"
         self._port = port
-        inputs = {
-            name: self._case[name] for name in ("token_ids", "attention_mask", "positions", "query_index")
-        }
+        inputs = {name: self._case[name] for name in TRACE_INPUTS}
         outputs = port.trace(inputs, frozenset(self._components))
         self._values = {name: np.asarray(value) for name, value in outputs.items()}
         self._values |= {f"{_CASE}{name}": value for name, value in inputs.items()}

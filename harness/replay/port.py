@@ -12,6 +12,9 @@ from harness.errors import GoldensError, first_line
 
 Arrays = Mapping[str, Any]
 
+TRACE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
+"""What a whole run is given of a case."""
+
 
 class NotOffered(LookupError):
     """Raised by `apply` for a component that the port cannot run by itself: it is then unmeasured."""

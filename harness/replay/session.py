@@ -14,14 +14,13 @@ from harness.errors import GoldensError
 from harness.model import Golden, Mode, Verdict
 from harness.replay.decode import Unfit, at_keys, decode
 from harness.replay.modes import replays
-from harness.replay.port import Cached, Isolated, NotOffered, Port, load_port, no_mapping, told
+from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port, load_port, no_mapping, told
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
 Array = Any
 NOT_OFFERED = "the port does not offer this component"
 NO_CACHE = "the port does not offer `init_cache`, `step` and `read_cache`"
-_TRACE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
 
 
 class Session:
@@ -113,7 +112,7 @@ class Session:
 
     def _run(self, case: str, dtype: str, mode: Mode) -> Any:
         port, given = self.port(dtype), self.file.case_inputs(case)
-        inputs = {name: given[name] for name in _TRACE_INPUTS}
+        inputs = {name: given[name] for name in TRACE_INPUTS}
         try:
             if mode is Mode.DECODE and isinstance(port, Cached):
                 return decode(port, inputs, self._names, self._at_keys)
