@@ -123,12 +123,30 @@ class Parameter(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Fact(msgspec.Struct, frozen=True):
+    """A golden that is no tensor of the forward pass: a setting, a fingerprint, token ids, a text, chosen tokens.
+
+    component: `config.head_dim`, `parameters.model.norm.weight`, `tokenizer`, `chat_template`, `sampling.top_p`,
+        `generation.tokens`
+    family: the entry of `harness.facts` that asks a port for it and compares the answer; its kind, too
+    case: what it is a fact of: a text, a chat, logits by name; `checkpoint` for what every input shares
+    given: what the port is given, and expected: what the reference made of it, both as JSON has it
+    """
+
+    component: str
+    family: str
+    case: str
+    given: Any
+    expected: Any
+
+
 class Contents(msgspec.Struct, frozen=True):
     """What a golden file says of itself, apart from where its payloads lie.
 
     provenance: library versions, device, threads, attention implementation, checkpoint files, time
     config: the checkpoint's config.json as it was read
     components: in forward order
+    facts: family by family, in the order of `harness.facts.table`
     """
 
     provenance: dict[str, Any]
@@ -137,3 +155,4 @@ class Contents(msgspec.Struct, frozen=True):
     components: list[Component]
     cases: list[Case]
     goldens: list[Golden]
+    facts: list[Fact] = []

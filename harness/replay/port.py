@@ -5,7 +5,7 @@ dtype the port was made with; a port that answers in another one is not compared
 """
 
 import importlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 from harness.errors import GoldensError, first_line
@@ -17,7 +17,7 @@ TRACE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
 
 
 class NotOffered(LookupError):
-    """Raised by `apply` for a component that the port cannot run by itself: it is then unmeasured."""
+    """Raised for what a port cannot be asked, by `apply` for a component that it cannot run by itself: unmeasured."""
 
 
 @runtime_checkable
@@ -77,6 +77,70 @@ class Weighted(Port, Protocol):
     def parameters(self) -> Arrays: ...
 
     def with_parameters(self, overrides: Arrays) -> Self: ...
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """A port that tells what it understood of the checkpoint's configuration."""
+
+    def config(self) -> Mapping[str, Any]:
+        """Setting -> value, as JSON has it; the settings that docs/ports.md lists, or those that the port knows."""
+        ...
+
+
+@runtime_checkable
+class Tokenizing(Protocol):
+    """A port that turns text into token ids."""
+
+    def tokenize(self, text: str) -> Sequence[int]:
+        """The token ids of a text, special tokens in it recognised, with what the tokenizer puts around a text."""
+        ...
+
+
+@runtime_checkable
+class Templated(Protocol):
+    """A port that writes chats as the checkpoint's template does."""
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """The text of a chat. options: `tools`, `add_generation_prompt`, and variables of the template such as
+        `enable_thinking`."""
+        ...
+
+
+@runtime_checkable
+class Processing(Protocol):
+    """A port that prepares logits for the choice of a token, as generation settings say."""
+
+    def process_logits(self, logits: Any, token_ids: Any, settings: Mapping[str, Any]) -> Any:
+        """logits (B V) float32, after the tokens `token_ids` (B T) -> (B V), -inf for what may not be chosen.
+
+        settings: any of `repetition_penalty`, `temperature`, `top_k`, `top_p`, `min_p`, applied in this order.
+        """
+        ...
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A port that draws tokens at random."""
+
+    def draw(self, logits: Any, settings: Mapping[str, Any], count: int, seed: int) -> Any:
+        """`count` independent draws (count) of a token id from logits (V), processed as `settings` say."""
+        ...
+
+
+@runtime_checkable
+class Generating(Protocol):
+    """A port that writes text by itself."""
+
+    def generate(self, token_ids: Any, attention_mask: Any, max_new_tokens: int) -> Mapping[str, Any]:
+        """The likeliest next token, again and again, after logits were processed as the checkpoint's generation
+        settings say. token_ids, attention_mask: (B T), shorter texts padded on the left.
+
+        Returns `tokens` (B N), N <= max_new_tokens, where a text that ended is filled up with any id, and `lengths`
+        (B): how many tokens are a text's own, the one that ended it included, and `stop` (B): the token that ended it,
+        or -1 where the limit did.
+        """
+        ...
 
 
 def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
