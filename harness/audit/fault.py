@@ -42,6 +42,9 @@ class Area(StrEnum):
     WIRING = "wiring"
     CACHE = "cache and decode"
     CONFIG = "config"
+    TOKENIZER = "tokenizer"
+    SAMPLING = "sampling"
+    GENERATION = "generation"
     PLATFORM = "platform"
 
 
@@ -128,6 +131,18 @@ class EditedCheckpoint:
 
 
 @dataclass(frozen=True)
+class Method:
+    """A method of the port does something else: `change(method)` gives what stands in for it, called alike.
+
+    at: globs of the facts that are then wrong. Through the contract: works on every port that offers the method.
+    """
+
+    at: tuple[str, ...]
+    name: str
+    change: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
 class Patch:
     """The port is made by its factory from a copy of its package with text replaced.
 
@@ -139,7 +154,7 @@ class Patch:
     replace: tuple[tuple[str, str, str], ...]
 
 
-Planting = Answer | Overrides | Rewired | EditedConfig | EditedCheckpoint | Patch
+Planting = Answer | Overrides | Rewired | EditedConfig | EditedCheckpoint | Method | Patch
 
 
 @dataclass(frozen=True)
