@@ -96,7 +96,7 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
     parameters = {role: weights[name].to(torch.float64) for role, name in component.parameters.items()}
     evaluation = Evaluation(FLOAT64, inputs, parameters, component.settings)
     exact = STEPS[component.step].evaluate(evaluation).numpy()
-    where = places(file, golden.case)
+    where = places(file, golden)
 
     def error(value: np.ndarray) -> Views:
         return views(value.astype(np.float64) - exact, exact, component.axes, where)

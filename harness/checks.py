@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import GoldensError
 from harness.marker import Comparison
-from harness.model import Mode, Verdict
+from harness.model import FactIn, Mode, Verdict
 from harness.report.result import Result, Run, with_listed
 from harness.report.wording import details, explanation_line, failure_line, headline
 from harness.settings import make_importable
@@ -51,7 +51,8 @@ class Sessions:
             from harness.replay.session import Session
 
             self._latest, self._explained = None, {}
-            session = Session(comparison.file, _factory(comparison, port), self.traced.get(key.path))
+            names, folder = self.traced.get(key.path), _folder(comparison)
+            session = Session(comparison.file, _factory(comparison, port), names, folder)
             self._latest = (key, session)
         return self._latest[1]
 
@@ -59,10 +60,14 @@ class Sessions:
         """What explains a failure, in lines. Isolated, a whole family of components is explained at once."""
         from harness.diagnose.diagnosis import diagnose_one
         from harness.diagnose.explain import family
+        from harness.replay.facts import explanation_of
 
         if result.verdict is not Verdict.FAIL:
             return []
-        session, golden = self.session(comparison, port), comparison.golden
+        session, golden = self.session(comparison, port), comparison.recorded
+        if isinstance(golden, FactIn):
+            explanation = explanation_of(golden, session.found(golden))
+            return [] if explanation is None else [explanation_line(explanation)]
         isolated = result.mode is Mode.ISOLATED
         which = family(comparison.file.component(golden.component)) if isolated else golden.component
         key = (which, "" if isolated else golden.case, golden.dtype, result.mode)
@@ -74,6 +79,16 @@ class Sessions:
             self._explained[key] = diagnose_one(session, folder, golden, result.mode)
         explanations, notes = self._explained[key]
         return [explanation_line(e) for e in explanations if e.component == result.component] + notes
+
+
+def _folder(comparison: Comparison) -> Path | None:
+    """The recorded checkpoint, if it is at hand."""
+    from harness.replay.session import checkpoint_folder
+
+    try:
+        return checkpoint_folder(comparison.file, comparison.asked.checkpoint)
+    except GoldensError:
+        return None
 
 
 def _recorded_weights(comparison: Comparison, port: Any) -> Path:
@@ -143,7 +158,7 @@ class Goldens:
         self.result = None  # an earlier check says nothing of one that breaks off
         try:
             session = self._sessions.session(comparison, port)
-            result = session.result(comparison.golden, comparison.mode)
+            result = session.result(comparison.recorded, comparison.mode)
         except GoldensError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         self.result = with_listed(result, comparison.asked.unmeasured)
@@ -175,7 +190,7 @@ def told(comparison: Comparison, result: Result | None, root: Path) -> dict[str,
     return {
         "file": _shown(comparison.file.path, root),
         "place": comparison.place,
-        "component": comparison.golden.component,
+        "component": comparison.recorded.component,
         "result": msgspec.to_builtins(result),
     }
 

@@ -51,12 +51,12 @@ class Modes(enum.StrEnum):
     ISOLATED = "isolated"
     END_TO_END = "end-to-end"
     DECODE = "decode"
-    BOTH = "both"
+    DEFAULT = "default"
     ALL = "all"
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        return {"both": BY_DEFAULT, "all": tuple(Mode)}.get(self) or (Mode(self),)
+        return {"default": BY_DEFAULT, "all": tuple(Mode)}[self] if self in ("default", "all") else (Mode(self),)
 
 
 @app.command(short_help="Record what every component of a reference does.")
@@ -110,9 +110,9 @@ def replay(
     mode: Annotated[
         Modes,
         typer.Option(
-            help="Feed each component goldens, run the whole port, or both; decode runs it token by token."
+            help="Feed each component goldens, run the whole port, or run it token by token; else as it was recorded."
         ),
-    ] = Modes.BOTH,
+    ] = Modes.DEFAULT,
     include: Include = None,
     exclude: Exclude = None,
     case: Cases = None,
@@ -140,7 +140,7 @@ def replay(
     holds = True
     for golden_file in [_open(path) for path in files]:
         run = command.replay(golden_file, question, errors)
-        show_run(run, [component.name for component in golden_file.contents.components], told, by_kind)
+        show_run(run, golden_file.order, told, by_kind)
         if json:
             _write(run.to_json())
         holds = holds and run.holds

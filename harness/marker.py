@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import GoldensError, nearest
-from harness.model import BY_DEFAULT, Golden, Mode
-from harness.replay.modes import replays
+from harness.model import BY_DEFAULT, FactIn, Golden, Mode
+from harness.replay.modes import modes_of
 from harness.store.reader import GoldenFile
 
 FACE = "goldens(file, ..., include=, exclude=, cases=, dtypes=, modes=, unmeasured=, checkpoint=)"
@@ -37,24 +37,23 @@ class Asked:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test: one golden in one mode. name: what stands for the file in the test's id"""
+    """One test: one golden, or one fact, in one mode. name: what stands for the file in the test's id"""
 
     name: str
     file: GoldenFile
-    golden: Golden
+    recorded: Golden | FactIn
     mode: Mode
     asked: Asked
 
     @property
     def id(self) -> str:
-        golden = self.golden
-        return "/".join([self.name, golden.case, golden.dtype, self.mode, golden.component])
+        recorded = self.recorded
+        return "/".join([self.name, recorded.case, recorded.dtype, self.mode, recorded.component])
 
     @property
     def place(self) -> int:
         """Where the component stands in forward order."""
-        names = [component.name for component in self.file.contents.components]
-        return names.index(self.golden.component)
+        return self.file.order.index(self.recorded.component)
 
 
 def read_marker(files: Sequence[Any], keywords: Mapping[str, Any], root: Path, goldens_dir: str) -> Asked:
@@ -139,18 +138,21 @@ def comparisons(asked: Asked, open_file: Callable[[Path], GoldenFile]) -> list[C
     ]
     if not found:
         raise GoldensError(
-            f"nothing that the marker selects has a golden for {', '.join(asked.modes)} replay"
+            f"nothing that the marker selects has a golden for {', '.join(asked.modes or ('any',))} replay"
         )
     return found
 
 
 def _of(name: str, file: GoldenFile, asked: Asked) -> Iterator[Comparison]:
     file.matching(asked.unmeasured)
-    selection = file.select(asked.include, asked.exclude, asked.cases, asked.dtypes)
-    for _, run in groupby(selection, key=lambda golden: (golden.dtype, golden.case)):
-        goldens = list(run)
+    chosen = (asked.include, asked.exclude, asked.cases, asked.dtypes)
+    goldens, facts = file.select(*chosen), file.select_facts(*chosen)
+    for _, run in groupby(goldens, key=lambda golden: (golden.dtype, golden.case)):
+        found = [(golden, modes_of(file, golden, asked.modes)) for golden in run]
         for mode in Mode:
-            if mode in asked.modes:
-                for golden in goldens:
-                    if replays(file, golden, mode):
-                        yield Comparison(name, file, golden, mode, asked)
+            for golden, modes in found:
+                if mode in modes:
+                    yield Comparison(name, file, golden, mode, asked)
+    for fact in facts:
+        for mode in modes_of(file, fact, asked.modes):
+            yield Comparison(name, file, fact, mode, asked)

@@ -19,8 +19,8 @@ class Mode(enum.StrEnum):
     DECODE = "decode"
 
 
-BY_DEFAULT = (Mode.ISOLATED, Mode.END_TO_END)
-"""The modes of a replay that does not say which. Decode is asked for by name."""
+BY_DEFAULT: tuple[Mode, ...] = ()
+"""The modes of a replay that does not say which: isolated, and the way in which a case was recorded."""
 
 
 class Verdict(enum.StrEnum):
@@ -30,6 +30,9 @@ class Verdict(enum.StrEnum):
     FAIL = "fail"
     UNMEASURED = "unmeasured"
 
+
+LOGITS = "lm_head"
+"""The component that every port offers: what it puts out is what tokens are chosen from."""
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 """Half the distance from 1 to the next number, for each dtype a golden can have."""
@@ -62,6 +65,7 @@ class Component(msgspec.Struct, frozen=True):
     settings: the numbers the step takes from the configuration (`eps`, `scaling`, `window`)
     exact: nothing is rounded, so it is compared bit by bit
     composite_of: the component whose output this composite hands out; judged end to end only
+    cached: it is that as the cache holds it, at every token; judged in decode only
     """
 
     name: str
@@ -73,19 +77,23 @@ class Component(msgspec.Struct, frozen=True):
     settings: dict[str, Any] = {}
     exact: bool = False
     composite_of: str | None = None
+    cached: bool = False
 
 
 class Case(msgspec.Struct, frozen=True):
     """One input. `inputs` maps `token_ids` (B T), `attention_mask` (B S), `positions` (B T) and
     `query_index` (T) to rows of the tensor table.
 
-    origin: `prompt` or `randomized`; detail: the texts, or the seed and how it was drawn
+    origin: `prompt`, `randomized` or `generated`; detail: the texts, or the seed and how it was drawn
+    parts: how many tokens had been read after each part, where the reference read the case through its cache, as
+        generation does; empty where it read the case at once
     """
 
     name: str
     origin: str
     detail: str
     inputs: dict[str, int]
+    parts: tuple[int, ...] = ()
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -103,6 +111,8 @@ class Golden(msgspec.Struct, frozen=True):
     """The recorded tensor of one component in one case and dtype, its inputs, and its floors.
 
     `output` and the values of `inputs` are rows of the tensor table. `isolated` is None for composites.
+    tokens: the input of the case that lists the token positions that are recorded, where T is among the axes
+    exact: for logits in less than float32, the row of the same from float64, as float32
     """
 
     component: str
@@ -112,6 +122,8 @@ class Golden(msgspec.Struct, frozen=True):
     inputs: dict[str, int]
     end_to_end: Floor
     isolated: Floor | None = None
+    tokens: str = "kept"
+    exact: int | None = None
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -130,6 +142,7 @@ class Fact(msgspec.Struct, frozen=True):
         `generation.tokens`
     family: the entry of `harness.facts` that asks a port for it and compares the answer; its kind, too
     case: what it is a fact of: a text, a chat, logits by name; `checkpoint` for what every input shares
+    dtype: the only one in which it is asked, where it is what the reference did in that dtype
     given: what the port is given, and expected: what the reference made of it, both as JSON has it
     """
 
@@ -138,6 +151,22 @@ class Fact(msgspec.Struct, frozen=True):
     case: str
     given: Any
     expected: Any
+    dtype: str = ""
+
+
+class FactIn(msgspec.Struct, frozen=True):
+    """A fact, asked of a port in a dtype."""
+
+    fact: Fact
+    dtype: str
+
+    @property
+    def component(self) -> str:
+        return self.fact.component
+
+    @property
+    def case(self) -> str:
+        return self.fact.case
 
 
 class Contents(msgspec.Struct, frozen=True):

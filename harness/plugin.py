@@ -79,7 +79,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         comparison = _comparison(item)
         if comparison is not None:
             traced = _sessions(session.config).traced.setdefault(comparison.file.path, set())
-            traced.add(comparison.golden.component)
+            traced.add(comparison.recorded.component)
 
 
 def _comparison(item: pytest.Item) -> Any:

@@ -1,7 +1,7 @@
 """A suite: which checkpoint, which cases, which dtypes, what to keep. Read from TOML, or the default one."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +10,7 @@ import msgspec
 from harness import toml
 from harness.errors import GoldensError, nearest
 from harness.inputs import CaseInputs, Padding, Rows, assemble, draw_rows
-from harness.prompts import BUILT_IN, Name, Source, build_case, load_prompts
+from harness.prompts import BUILT_IN, Name, Prompt, Source, build_case, load_prompts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,23 @@ class Randomized(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"seed {self.seed}: {self.batch} x {length} tokens, padding {self.padding}{start}"
 
 
+class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text that the reference writes after a prompt, recorded as it reads it: through its cache.
+
+    prompt: a case of the prompts file
+    steps: those of which every component is recorded; 1 is the first token that was written, -1 the last that was read
+    """
+
+    name: Name
+    prompt: Name
+    new_tokens: Annotated[int, msgspec.Meta(ge=3)] = 16
+    steps: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] = (1, 2, 16, -1)
+
+    def __post_init__(self) -> None:
+        if 0 in self.steps:
+            raise ValueError("steps count from 1, or back from -1: 0 is none")
+
+
 class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A suite as it is written; paths are relative to the file."""
 
@@ -80,12 +97,16 @@ class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: str | None = None
     cases: tuple[str, ...] = ()
     randomized: tuple[Randomized, ...] = ()
+    generation: tuple[Generation, ...] = ()
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [*self.cases, *(entry.name for entry in self.randomized)]
+        drawn = [entry.name for entry in (*self.randomized, *self.generation)]
+        names = [*self.cases, *drawn]
         if not names:
-            raise ValueError("expected cases, or entries under [[randomized]]: there is nothing to record")
+            raise ValueError(
+                "expected cases, or entries under [[randomized]] or [[generation]]: there is nothing to record"
+            )
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"case {twice[0]} is there twice")
@@ -109,6 +130,7 @@ class Suite:
     prompts: Path
     cases: tuple[str, ...]
     randomized: tuple[Randomized, ...]
+    generation: tuple[Generation, ...] = ()
     keep: tuple[str, ...] = ()
 
 
@@ -126,6 +148,7 @@ def load_suite(path: str | Path) -> Suite:
         prompts=folder / written.prompts if written.prompts else BUILT_IN,
         cases=written.cases,
         randomized=written.randomized,
+        generation=written.generation,
         keep=written.keep,
     )
 
@@ -153,6 +176,10 @@ def default_suite(checkpoint: str) -> Suite:
             Randomized("random-1", seed=1, batch=2, length=20),
             Randomized("random-2", seed=2, batch=3, length=(5, 16), padding="left", start_position=100),
         ),
+        generation=(
+            Generation("written", prompt="english", new_tokens=32),
+            Generation("written-batch", prompt="left-padded", new_tokens=12),
+        ),
     )
 
 
@@ -167,12 +194,31 @@ def build_cases(
     embedding_rms: gives the root mean square of every embedding row (V); called only if a case asks for it.
     The tokenizer, too, is loaded only if a case asks for it.
     """
-    prompts = load_prompts(suite.prompts) if suite.cases else {}
     source = Source(str(tokenizer_folder), vocab_size, embedding_rms)
-    for name in suite.cases:
-        _refuse_unknown(suite, name, prompts)
-    fixed = [build_case(prompts[name], source) for name in suite.cases]
+    fixed = [build_case(prompt, source) for prompt in prompts_of(suite, suite.cases)]
     return fixed + [_draw(entry, vocab_size) for entry in suite.randomized]
+
+
+def build_generations(suite: Suite, tokenizer_folder: str | Path, vocab_size: int) -> list[CaseInputs]:
+    """The prompt of every text to be written, named as the text."""
+    source = Source(str(tokenizer_folder), vocab_size, _no_probe)
+    prompts = prompts_of(suite, [entry.prompt for entry in suite.generation])
+    return [
+        replace(build_case(prompt, source), name=entry.name)
+        for entry, prompt in zip(suite.generation, prompts, strict=True)
+    ]
+
+
+def _no_probe() -> "np.ndarray":
+    raise GoldensError("a probe of embeddings is no prompt to write from: name a text or a chat")
+
+
+def prompts_of(suite: Suite, names: Sequence[str]) -> list[Prompt]:
+    """The entries of the suite's prompts file by name. Raises GoldensError for a name that it has not."""
+    prompts = load_prompts(suite.prompts) if names else {}
+    for name in names:
+        _refuse_unknown(suite, name, prompts)
+    return [prompts[name] for name in names]
 
 
 def _refuse_unknown(suite: Suite, name: str, known: Iterable[str]) -> None:

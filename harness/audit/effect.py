@@ -13,7 +13,7 @@ from harness.compare.files import places
 from harness.compare.metrics import counts, views
 from harness.compare.tolerance import limit, noise_floor
 from harness.model import Golden, Mode
-from harness.replay.decode import at_keys, decode
+from harness.replay.decode import along_tokens, asked_in_decode, decode
 from harness.replay.modes import replays
 from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port
 from harness.report.result import ratio
@@ -91,7 +91,7 @@ def _isolated(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty
 def _end_to_end(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
     for case, own in _by_case(goldens).items():
         given = file.case_inputs(case)
-        if len(given["kept"]) < len(given["query_index"]):
+        if file.case(case).parts or len(given["kept"]) < len(given["query_index"]):
             continue  # only a part of the tokens is recorded: isolated has told what there is to tell
         inputs = {name: given[name] for name in TRACE_INPUTS}
         traces = [port.trace(inputs, frozenset(own)) for port in (without, faulty)]
@@ -105,16 +105,17 @@ def _decoded(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty:
     without = bare(without)
     if not isinstance(without, Cached) or not isinstance(faulty, Cached):
         return
-    keys = at_keys(file.contents.components)
+    along = along_tokens(file)
     long = [golden for golden in goldens if replays(file, golden, Mode.DECODE)]
     for case, own in _by_case(long).items():
         given = file.case_inputs(case)
         inputs = {name: given[name] for name in TRACE_INPUTS}
-        both = [decode(port, inputs, frozenset(own), keys) for port in (without, faulty)]
+        asked, read = asked_in_decode(file, own.values()), file.case(case).parts
+        both = [decode(port, inputs, asked, along, read) for port in (without, faulty)]
         for name, golden in own.items():
             component, recorded = file.component(name), file.output(golden)
             if all(decoded.offers(name) for decoded in both):
-                right, wrong = (decoded.output(component, recorded, given["kept"]) for decoded in both)
+                right, wrong = (decoded.output(component, recorded) for decoded in both)
                 yield _Pair(golden, Mode.DECODE, right, wrong)
 
 
@@ -128,7 +129,7 @@ def _by_case(goldens: Sequence[Golden]) -> dict[str, dict[str, Golden]]:
 
 def _ratios(file: GoldenFile, golden: Golden, mode: Mode, right: Array, wrong: Array) -> tuple[float, float]:
     """The difference in the worst view, over the noise floor and over what passes."""
-    component, where = file.component(golden.component), places(file, golden.case)
+    component, where = file.component(golden.component), places(file, golden)
     if right.shape != wrong.shape:
         return np.inf, np.inf
     right, wrong = right.astype(np.float64), wrong.astype(np.float64)

@@ -33,11 +33,11 @@ class Agreement:
         return max(self.results, key=lambda result: result.over_limit)
 
 
-def places(file: GoldenFile, case: str) -> Places:
-    """Which of the recorded places of a case hold real tokens."""
-    inputs = file.case_inputs(case)
+def places(file: GoldenFile, golden: Golden) -> Places:
+    """Which of the places that a golden holds are those of real tokens."""
+    inputs = file.case_inputs(golden.case)
     real = inputs["attention_mask"] != 0
-    return Places(queries=real[:, inputs["kept"]], keys=real)
+    return Places(queries=real[:, inputs[golden.tokens]], keys=real)
 
 
 def compare_files(old: GoldenFile, new: GoldenFile) -> Agreement:
@@ -51,7 +51,7 @@ def compare_files(old: GoldenFile, new: GoldenFile) -> Agreement:
             Mode.END_TO_END,
             new.output(theirs[key]),
             old.output(golden),
-            places(old, golden.case),
+            places(old, golden),
         )
         for key, golden in _goldens(old).items()
         if key in theirs and not terms
@@ -73,6 +73,11 @@ def _terms(old: GoldenFile, new: GoldenFile) -> Iterator[str]:
         yield from _changes(what, before, after)
     yield from _changes("case", _cases(old), _cases(new))
     yield from _changes("golden", dict.fromkeys(_goldens(old)), dict.fromkeys(_goldens(new)))
+    yield from _changes("fact", _facts(old), _facts(new))
+
+
+def _facts(file: GoldenFile) -> dict[tuple[str, str], Any]:
+    return {(fact.component, fact.case): fact for fact in file.contents.facts}
 
 
 def _cases(file: GoldenFile) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from harness.diagnose.wiring import explain_wiring
 from harness.errors import GoldensError
 from harness.guard.blindness import blind_spots_of_case
 from harness.model import Golden, Mode, Verdict
+from harness.replay.facts import explanation_of
 from harness.replay.session import Session
 from harness.report.result import Explanation, Result
 from harness.weights import Weights
@@ -22,9 +23,14 @@ def diagnose(
     session: Session, folder: Path, results: Sequence[Result], withheld: Collection[str] = ()
 ) -> Told:
     """Explain a whole replay. folder: the recorded checkpoint; withheld: hypotheses that may not be named."""
+    facts = {(fact.component, fact.case, fact.dtype): fact for fact in session.file.select_facts()}
+    asked = [facts.get((result.component, result.case, result.dtype)) for result in results]
+    told = [explanation_of(fact, session.found(fact)) for fact in asked if fact is not None]
+    results = [result for result, fact in zip(results, asked, strict=True) if fact is None]
     explanations, notes = _isolated(session, folder, results, withheld)
     explanations += explain_wiring(Subject(session.file, session.port, {}), results)
-    return explanations, [*notes, *_blind(session, results)]
+    first = [explanation for explanation in told if explanation is not None]
+    return [*first, *explanations], [*notes, *_blind(session, results)]
 
 
 def diagnose_one(session: Session, folder: Path, golden: Golden, mode: Mode) -> Told:

@@ -164,7 +164,7 @@ def _observe(
         evaluation=Evaluation(FLOAT64, inputs, parameters, settings),
         answer=subject.answer(golden),
         recorded=subject.file.output(golden),
-        places=places(subject.file, golden.case),
+        places=places(subject.file, golden),
         failed=result.verdict is Verdict.FAIL,
         over_floor=result.over_floor,
     )

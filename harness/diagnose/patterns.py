@@ -75,7 +75,7 @@ def cast_orders(subject: Subject, results: Sequence[Result]) -> Iterator[str]:
 
 def _cast_order(subject: Subject, component: Component, golden: Golden) -> Iterator[str]:
     answer, recorded = subject.answer(golden), subject.file.output(golden)
-    valid = places(subject.file, golden.case).valid(component.axes)
+    valid = places(subject.file, golden).valid(component.axes)
     alike = _share(answer, recorded, valid)
     for order in step_of(component).cast_orders:
         share = _share(answer, _in_order(subject, component, golden, order), valid)

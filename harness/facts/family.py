@@ -51,9 +51,11 @@ class Family:
     ask: (port, fact) -> the port's answer; raises `harness.replay.port.NotOffered`, saying which method is lacking
     judge: (fact, answer, context) -> what became of it
     mode: the replay that it belongs to: isolated, unless the port runs token by token
+    every_dtype: the answer depends on the dtype that the port was made with
     """
 
     name: str
     ask: Callable[[Any, Fact], Any]
     judge: Callable[[Fact, Any, Context], Found]
     mode: Mode = Mode.ISOLATED
+    every_dtype: bool = False

@@ -87,7 +87,7 @@ def _shares(file: GoldenFile, golden: Golden, component: Component) -> Array:
     """The likeliest key's probability times the number of visible keys, of each head and row that sees enough."""
     inputs, probs = file.inputs(golden), file.output(golden).astype(np.float64)
     visible = _visible(inputs["query_index"], inputs["attention_mask"], component.settings["window"])
-    enough = (visible >= _KEYS) & places(file, golden.case).queries
+    enough = (visible >= _KEYS) & places(file, golden).queries
     return np.moveaxis(probs.max(axis=-1) * visible[:, None], 1, -1)[enough].ravel()
 
 
@@ -129,7 +129,7 @@ def _tiny_norm(file: GoldenFile) -> Iterator[BlindSpot]:
 
 def _least_rms(file: GoldenFile, golden: Golden, component: Component) -> float:
     """The least rms of what a norm takes in, in units of the root of its eps; infinite without eps."""
-    x = file.inputs(golden)["x"][places(file, golden.case).queries].astype(np.float64)
+    x = file.inputs(golden)["x"][places(file, golden).queries].astype(np.float64)
     size, eps = component.settings["head_dim"] or x.shape[-1], component.settings["eps"]
     rms = np.sqrt(np.mean(np.square(x.reshape(-1, size)), axis=-1))
     return float(rms.min() / np.sqrt(eps)) if eps else np.inf
@@ -137,7 +137,7 @@ def _least_rms(file: GoldenFile, golden: Golden, component: Component) -> float:
 
 def _activation(file: GoldenFile) -> Iterator[BlindSpot]:
     taken = [
-        np.abs(file.inputs(golden)["x"][places(file, golden.case).queries].astype(np.float64)).max()
+        np.abs(file.inputs(golden)["x"][places(file, golden).queries].astype(np.float64)).max()
         for golden, _ in _outputs(file, "silu")
     ]
     if taken and max(taken) < _BENT:

@@ -1,6 +1,6 @@
 """Every kind of step, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from harness.kinds.attention import CONTEXT, KEYS, SCORES, VALUES
@@ -12,6 +12,7 @@ from harness.kinds.rope import ROPE
 from harness.kinds.rotary import COS, SIN
 from harness.kinds.softmax import PROBS
 from harness.kinds.step import Step
+from harness.model import Component
 
 _ALL = (
     EMBEDDING,
@@ -32,3 +33,16 @@ _ALL = (
 )
 
 STEPS: Mapping[str, Step] = MappingProxyType({step.name: step for step in _ALL})
+
+
+def at_keys(components: Iterable[Component]) -> frozenset[str]:
+    """The components of tokens (T) that another one takes in as keys (S): `k_expanded`, `v_expanded`."""
+    components = list(components)
+    axes = {component.name: component.axes.split() for component in components}
+    return frozenset(
+        component.inputs[argument]
+        for component in components
+        if component.step is not None
+        for argument, taken in STEPS[component.step].arguments.items()
+        if "S" in taken.split() and "S" not in axes.get(component.inputs[argument], ["S"])
+    )

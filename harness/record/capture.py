@@ -8,6 +8,7 @@ as they are, strides too: a product of the same numbers laid out otherwise may r
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,40 +16,55 @@ from torch import Tensor, nn
 
 from harness.compare.metrics import Places
 from harness.errors import GoldensError
-from harness.kinds.step import Evaluation
-from harness.kinds.table import STEPS
+from harness.kinds.step import Evaluation, Step
+from harness.kinds.table import STEPS, at_keys
 from harness.model import Component
-from harness.record.discover import Decoder, Module, component_name
+from harness.record.discover import Decoder, Module, component_name, reset_frequencies
 from harness.record.torch_arrays import TorchArrays
 
 Captured = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Past:
+    """What was read before: the reference's cache, and what it holds by the components that were written to it."""
+
+    cache: Any
+    held: Captured
+
+
 @torch.inference_mode()
-def capture(decoder: Decoder, components: list[Component], case: Captured) -> Captured:
+def capture(
+    decoder: Decoder, components: list[Component], case: Captured, past: Past | None = None
+) -> Captured:
     """component name -> what the reference put out for `case`, in the model's dtype.
 
     case: `case.token_ids`, `case.attention_mask`, `case.positions`, `case.query_index`.
+    past: what the cache holds of earlier tokens; then what is taken in at every key (`k_expanded`) has T = S
     Raises GoldensError if a component, evaluated on the inputs its wiring names, is not bit-equal to the reference.
     """
+    if past is None:
+        reset_frequencies(decoder)
     seen: Captured = dict(case)
     with _watching(decoder, seen):
         decoder.model(
             input_ids=case["case.token_ids"],
             attention_mask=case["case.attention_mask"],
             position_ids=case["case.positions"],
-            use_cache=False,
+            past_key_values=None if past is None else past.cache,
+            use_cache=past is not None,
         )
-    _complete(decoder.model, components, seen)
+    _complete(decoder.model, components, seen, {} if past is None else past.held)
     return seen
 
 
-def _complete(model: Module, components: list[Component], seen: Captured) -> None:
+def _complete(model: Module, components: list[Component], seen: Captured, held: Captured) -> None:
     """Hold every captured tensor against its own evaluation, and evaluate the few that nothing lets see.
 
     Expanded keys and values and the scores pass only inside the attention function; that the probabilities and the
     context evaluated from them are bit-equal to the captured ones is what proves them.
     """
+    keys = at_keys(components) if held else frozenset()
     xp = TorchArrays(next(model.parameters()).dtype)
     parameters = dict(model.named_parameters())
     for component in components:
@@ -56,8 +72,12 @@ def _complete(model: Module, components: list[Component], seen: Captured) -> Non
             seen[component.name] = seen[component.composite_of or component.name]
             continue
         inputs = {argument: seen[source] for argument, source in component.inputs.items()}
+        if component.name in keys:
+            inputs["x"] = _with_past(held, component.inputs["x"], inputs["x"], STEPS[component.step])
         own = {role: parameters[name] for role, name in component.parameters.items()}
         output = STEPS[component.step].evaluate(Evaluation(xp, inputs, own, component.settings))
+        if component.name in keys:
+            output = output.contiguous()  # as the reference's cache is: a product may round by how it lies
         recorded = seen.setdefault(component.name, output)
         if not _equal(recorded, output):
             raise GoldensError(
@@ -68,11 +88,18 @@ def _complete(model: Module, components: list[Component], seen: Captured) -> Non
         _refuse_nan(component, recorded, seen["case.attention_mask"])
 
 
+def _with_past(held: Captured, source: str, own: Tensor, step: Step) -> Tensor:
+    """What the cache held of a component, and its output now."""
+    return torch.cat((held[source], own), dim=step.arguments["x"].split().index("T"))
+
+
 def _refuse_nan(component: Component, recorded: Tensor, attention_mask: Tensor) -> None:
     """Nothing can be compared with NaN or infinity. float16 overflows for real; then where it does is compared."""
     if recorded.dtype == torch.float16:
         return
-    real = Places(queries=attention_mask.numpy() != 0, keys=attention_mask.numpy() != 0)
+    keys = attention_mask.numpy() != 0
+    tokens = recorded.shape[component.axes.split().index("T")]
+    real = Places(queries=keys[:, -tokens:], keys=keys)
     strange = ~torch.isfinite(recorded) & torch.from_numpy(real.valid(component.axes))
     if strange.any():
         raise GoldensError(
@@ -152,7 +179,8 @@ def _eager_attention(attention: Module, names: dict[int, str], seen: Captured) -
     ) -> Any:
         output, probs = eager(module, query, key, value, *args, **kwargs)
         name = names[id(module)]
-        seen[f"{name}.q_rope"], seen[f"{name}.k_rope"], seen[f"{name}.probs"] = query, key, probs
+        own = key[:, :, -query.shape[2] :]  # with a cache, all keys come here
+        seen[f"{name}.q_rope"], seen[f"{name}.k_rope"], seen[f"{name}.probs"] = query, own, probs
         return output, probs
 
     modeling.eager_attention_forward = watched

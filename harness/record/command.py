@@ -23,13 +23,21 @@ from harness.errors import GoldensError, nearest
 from harness.guard.blind_spot import BlindSpot
 from harness.guard.blindness import blind_spots
 from harness.prompts import load_prompts
+from harness.record.generation import Writing
 from harness.record.keep import parse
 from harness.record.recorder import Request
 from harness.record.recorder import record as write_goldens
 from harness.record.reference import TORCH_DTYPES, embedding_rms
 from harness.report.wording import amount, failure_line
 from harness.store.reader import GoldenFile
-from harness.suite import Suite, build_cases, default_suite, load_suite
+from harness.suite import (
+    Suite,
+    build_cases,
+    build_generations,
+    default_suite,
+    load_suite,
+    prompts_of,
+)
 from harness.weights import Weights
 
 _SHOWN = 10
@@ -106,12 +114,14 @@ def _plan(asked: Asked) -> Suite:
 def _only(plan: Suite, cases: tuple[str, ...]) -> Suite:
     """The suite with these cases: its randomized ones, and any of its prompts file."""
     drawn = tuple(entry for entry in plan.randomized if entry.name in cases)
-    fixed = tuple(name for name in dict.fromkeys(cases) if name not in {entry.name for entry in drawn})
-    known = (*load_prompts(plan.prompts), *(entry.name for entry in plan.randomized))
+    generation = tuple(entry for entry in plan.generation if entry.name in cases)
+    own = {entry.name for entry in (*plan.randomized, *plan.generation)}
+    fixed = tuple(name for name in dict.fromkeys(cases) if name not in own)
+    known = (*load_prompts(plan.prompts), *own)
     for name in fixed:
         if name not in known:
             raise GoldensError(f"there is no case {name!r} to record{nearest(name, known)}")
-    return replace(plan, cases=fixed, randomized=drawn)
+    return replace(plan, cases=fixed, randomized=drawn, generation=generation)
 
 
 def _request(plan: Suite) -> Request:
@@ -122,8 +132,17 @@ def _request(plan: Suite) -> Request:
         raise GoldensError(f"{folder / 'config.json'} has no vocab_size: it is no decoder's configuration")
     cases = build_cases(plan, folder, vocab_size, lambda: embedding_rms(folder))
     origin = "folder" if Path(plan.checkpoint).is_dir() else "hub id"
+    written = zip(build_generations(plan, folder, vocab_size), plan.generation, strict=True)
     return Request(
-        _seen_from(plan), origin, folder, config, tuple(cases), plan.dtypes, parse(list(plan.keep))
+        checkpoint=_seen_from(plan),
+        origin=origin,
+        folder=folder,
+        config=config,
+        cases=tuple(cases),
+        dtypes=plan.dtypes,
+        keep=parse(list(plan.keep)),
+        generations=tuple(Writing(prompt, entry.new_tokens, entry.steps) for prompt, entry in written),
+        prompts=tuple(prompts_of(plan, [*plan.cases, *(entry.prompt for entry in plan.generation)])),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import GoldensError
+from harness.kinds.frequencies import scaling_of
 from harness.kinds.table import STEPS
 from harness.model import Component
 
@@ -116,6 +117,8 @@ def _attention(
         yield _component(
             turned[letter], "rope", {"x": heads, "cos": "rotary_emb.cos", "sin": "rotary_emb.sin"}
         )
+    yield _cached(f"{name}.k_cache", turned["k"], "B K T D")
+    yield _cached(f"{name}.v_cache", f"{name}.v_proj", "B T O")
     groups = attention.num_key_value_groups
     yield _component(f"{name}.k_expanded", "expand_keys", {"x": turned["k"]}, settings={"groups": groups})
     yield _component(
@@ -190,6 +193,10 @@ def _composite(name: str, inner: str) -> Component:
     return Component(name=name, kind="layer" if kind.isdecimal() else kind, axes="B T C", composite_of=inner)
 
 
+def _cached(name: str, inner: str, axes: str) -> Component:
+    return Component(name, name.rpartition(".")[2], axes, composite_of=inner, cached=True)
+
+
 def _window(attention: Module) -> int | None:
     """A layer's own sliding window, or the one that the configuration has for all."""
     if hasattr(attention, "sliding_window"):
@@ -198,14 +205,22 @@ def _window(attention: Module) -> int | None:
 
 
 def _rotary_settings(rotary: Module) -> dict[str, Any]:
+    """The base, the size of a head, and `scaling` where frequencies are stretched."""
     parameters = getattr(rotary.config, "rope_parameters", None) or {}
-    rope_type = parameters.get("rope_type", "default")
-    if rope_type != "default":
-        raise GoldensError(f"rotary_emb has rope_type {rope_type!r}: only 'default' can be recorded")
+    scaling = scaling_of(parameters, rotary.config.max_position_embeddings)
     theta = parameters.get("rope_theta", getattr(rotary.config, "rope_theta", None))
     if theta is None:
         raise GoldensError("rotary_emb has no rope_theta in the configuration that was loaded")
-    return {"theta": float(theta), "head_dim": 2 * rotary.inv_freq.numel()}
+    settings = {"theta": float(theta), "head_dim": 2 * rotary.inv_freq.numel()}
+    return settings if scaling is None else {**settings, "scaling": scaling}
+
+
+def reset_frequencies(decoder: Decoder) -> None:
+    """As they are when the reference is loaded: a dynamic rope keeps those of the longest text that it has seen."""
+    rotary = decoder.base.rotary_emb
+    if getattr(rotary, "rope_type", None) == "dynamic":
+        rotary.register_buffer("inv_freq", rotary.original_inv_freq.clone(), persistent=False)
+        rotary.max_seq_len_cached = rotary.original_max_seq_len
 
 
 def _part(module: Module, name: str, part: str) -> Module:

@@ -7,7 +7,7 @@ would have it, carried through the network. The worst of several draws counts.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,10 @@ from harness.compare.tolerance import NOTHING, exceeds, greatest, limit
 from harness.errors import GoldensError
 from harness.kinds.step import Evaluation, Step
 from harness.kinds.table import STEPS
-from harness.model import UNIT_ROUNDOFF, Component, Floor, Mode, Views
+from harness.model import LOGITS, UNIT_ROUNDOFF, Component, Floor, Mode, Views
 from harness.record.capture import Captured
 from harness.record.discover import Module
+from harness.record.keep import select_rows
 from harness.record.torch_arrays import TorchArrays
 
 LEAST_DRAWS, MOST_DRAWS, DRAWN_TOKENS = 3, 16, 64
@@ -35,29 +36,60 @@ FLOAT64 = TorchArrays(torch.float64)
 
 @dataclass(frozen=True)
 class Floors:
-    """The floors of one component; composites have no isolated one."""
+    """The floors of one component; composites have no isolated one.
+
+    exact: logits as float64 has them, as float32, where the model has less
+    """
 
     end_to_end: Floor
     isolated: Floor | None = None
+    exact: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What of one case is recorded.
 
-    seen: what `capture` kept, the case's own inputs too; name: seeds the draws; keep: the part of a tensor that is
-    recorded, given its axes; places: the real tokens of that part
+    name: seeds the draws; case: its inputs, whole
+    tokens: the token positions that are recorded, by the name of the case's input that lists them (`kept`)
+    logits_at: of these, the ones at which logits are
+    seen: (source, which token positions) -> what the reference put out; a key (S) is never left out
     """
 
-    seen: Captured
     name: str
     dtype: str
-    keep: Callable[[Tensor, str], Tensor]
-    places: Places
+    case: Captured
+    tokens: Mapping[str, list[int]]
+    logits_at: str
+    seen: Callable[[str, str, str], Tensor]
 
-    def views(self, error: Tensor, reference: Tensor, axes: str) -> Views:
-        error, reference = self.keep(error, axes), self.keep(reference, axes)
-        return views(error.numpy(), reference.numpy(), axes, self.places)
+    @property
+    def every_token(self) -> list[int]:
+        return list(range(self.case["case.token_ids"].shape[1]))
+
+    def tokens_of(self, component: Component) -> str:
+        """Which token positions of a component are recorded."""
+        return "query_index" if component.cached else self.logits_at if component.name == LOGITS else "kept"
+
+    def places(self, tokens: str) -> Places:
+        real = self.case["case.attention_mask"].numpy() != 0
+        return Places(queries=real[:, self.tokens[tokens]], keys=real)
+
+    def select(self, tensor: Tensor, axes: str, tokens: str) -> Tensor:
+        return select_rows(tensor, axes, self.tokens[tokens])
+
+    def inputs(self, component: Component) -> Captured:
+        """What the reference gave to a component, in float64, at the token positions that are recorded."""
+        arguments = STEPS[component.step or ""].arguments
+        tokens = self.tokens_of(component)
+        return {
+            argument: _widened(self.seen(source, arguments[argument], tokens))
+            for argument, source in component.inputs.items()
+        }
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
 @torch.inference_mode()
@@ -69,16 +101,15 @@ def floors(
     All cases go through a component together: casting its weights to float64 is as much work as a short prompt.
     """
     parameters = dict(model.named_parameters())
-    chains = [_Chains(recorded) for recorded in cases]
+    in_caches = {component.composite_of for component in components if component.cached}
+    chains = [_Chains(recorded, in_caches) for recorded in cases]
     last_use = _last_uses(components)
-    end_to_end: dict[str, list[Floors]] = {}
     for number, component in enumerate(components):
         if component.composite_of is not None:
-            yield component, [Floors(found.end_to_end) for found in end_to_end[component.composite_of]]
+            yield component, [chain.composite(component) for chain in chains]
             continue
         own = {role: parameters[name].to(torch.float64) for role, name in component.parameters.items()}
-        end_to_end[component.name] = [chain.advance(component, own) for chain in chains]
-        yield component, end_to_end[component.name]
+        yield component, [chain.advance(component, own) for chain in chains]
         for chain in chains:
             chain.forget(last_use[number])
 
@@ -86,79 +117,106 @@ def floors(
 class _Chains:
     """Several float64 evaluations of the model side by side in the batch: one exact, the others disturbed.
 
-    A step is evaluated once for all of them, and for the inputs that the reference gave it, put in front: weights,
-    which are most of the work for a short prompt, are read once.
+    in_caches: components that a cache holds, which are recorded at every token as well
     """
 
-    def __init__(self, recorded: Recorded) -> None:
-        self._recorded = recorded
+    def __init__(self, recorded: Recorded, in_caches: Collection[str | None]) -> None:
+        self._recorded, self._in_caches = recorded, in_caches
         self._outputs: Captured = {}
-        tokens = int(recorded.places.keys.sum())
+        self._drift: dict[tuple[str, str], Floor] = {}
+        tokens = int(recorded.case["case.attention_mask"].sum())
         self._draws = min(max(-(-DRAWN_TOKENS // tokens), LEAST_DRAWS), MOST_DRAWS)
         seed = hashlib.sha256(f"{recorded.name}/{recorded.dtype}".encode()).digest()[:7]
         self._noise = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
 
     def advance(self, component: Component, parameters: Captured) -> Floors:
-        """Evaluate the next component."""
-        step = STEPS[component.step or ""]
-        seen, axes = self._recorded.seen[component.name], component.axes
-        inputs = {
-            argument: self._stacked(source, step.arguments[argument])
-            for argument, source in component.inputs.items()
-        }
+        """Evaluate the next component: by itself on the reference's inputs, and in the chains."""
+        step, tokens = STEPS[component.step or ""], self._recorded.tokens_of(component)
+        isolated = self._isolated(component, step, parameters)
+        inputs = {argument: self._stacked(component, source) for argument, source in component.inputs.items()}
         outputs = step.evaluate(Evaluation(FLOAT64, inputs, parameters, component.settings))
-        output, exact, *disturbed = outputs.split(len(seen))
-        sigma = self._sigma(component, step, inputs, parameters, output)
-        measure = self._recorded.views
-        isolated = Floor(
-            measured=measure(seen.double() - output, output, axes),
-            modelled=NOTHING if sigma is None else measure(sigma, output, axes),
-        )
-        self._check(component, isolated, output)
-        spread = NOTHING
-        for draw in disturbed:
-            if sigma is not None:
+        self._outputs[component.name] = outputs
+        exact, *disturbed = outputs.chunk(1 + self._draws)
+        first = {
+            argument: value.chunk(1 + self._draws)[0] if "B" in step.arguments[argument].split() else value
+            for argument, value in inputs.items()
+        }
+        sigma = self._sigma(step, Evaluation(FLOAT64, first, parameters, component.settings), exact)
+        if sigma is not None:
+            for draw in disturbed:
                 draw += sigma * torch.randn(sigma.shape, generator=self._noise)
-            spread = greatest(spread, measure(draw - exact, exact, axes))
-        self._outputs[component.name] = outputs[len(seen) :]
-        drift = measure(seen.double() - exact, exact, axes)
-        return Floors(end_to_end=Floor(measured=drift, modelled=spread), isolated=isolated)
+        also = ["query_index"] if component.name in self._in_caches else []
+        for each in dict.fromkeys((tokens, *also)):
+            self._drift[component.name, each] = self._drifted(component, exact, disturbed, each)
+        more = component.name == LOGITS and self._recorded.dtype != "float32"
+        return Floors(self._drift[component.name, tokens], isolated, exact.float() if more else None)
 
-    def _check(self, component: Component, floor: Floor, output: Tensor) -> None:
-        """The reference must pass its own model: a larger error is no rounding, and would widen its own tolerance."""
-        dtype, places = self._recorded.dtype, self._recorded.places
-        sizes = counts(tuple(self._recorded.keep(output, component.axes).shape), component.axes, places)
-        modelled = Floor(floor.modelled, floor.modelled)
-        if exceeds(floor.measured, limit(modelled, dtype, Mode.ISOLATED, component.exact, sizes)):
-            raise GoldensError(
-                f"{component.name} of the reference is further from float64 than rounding explains, in case "
-                f"{self._recorded.name}, {dtype}: is a reduced precision switched on for products?"
-            )
+    def composite(self, component: Component) -> Floors:
+        """End to end as the component that it hands out."""
+        return Floors(self._drift[component.composite_of or "", self._recorded.tokens_of(component)])
 
     def forget(self, names: list[str]) -> None:
         for name in names:
             self._outputs.pop(name, None)
 
-    def _stacked(self, source: str, axes: str) -> Tensor:
-        """A source as the reference had it, then as each chain has it; a case's own input, for all alike."""
-        own = self._recorded.seen[source]
-        if "B" not in axes.split():
-            return own
-        if source not in self._outputs:
-            return own.repeat(2 + self._draws, *(1,) * (own.dim() - 1))
-        return torch.cat((own.double(), self._outputs[source]))
+    def _isolated(self, component: Component, step: Step, parameters: Captured) -> Floor:
+        recorded, tokens = self._recorded, self._recorded.tokens_of(component)
+        evaluation = Evaluation(FLOAT64, recorded.inputs(component), parameters, component.settings)
+        output = step.evaluate(evaluation)
+        sigma = self._sigma(step, evaluation, output)
+        error = recorded.seen(component.name, component.axes, tokens).double() - output
+        floor = Floor(
+            measured=self._views(component, tokens, error, output),
+            modelled=NOTHING if sigma is None else self._views(component, tokens, sigma, output),
+        )
+        self._check(component, floor, tuple(output.shape))
+        return floor
 
-    def _sigma(
-        self, component: Component, step: Step, inputs: Captured, parameters: Captured, output: Tensor
-    ) -> Tensor | None:
-        """The modelled standard deviation of rounding, on the inputs that the reference gave."""
+    def _drifted(
+        self, component: Component, exact: Tensor, disturbed: Iterable[Tensor], tokens: str
+    ) -> Floor:
+        """How far the reference, and disturbed chains, are from the exact one."""
+
+        def at_tokens(value: Tensor) -> Tensor:  # logits were evaluated there only
+            whole = component.name != LOGITS
+            return self._recorded.select(value, component.axes, tokens) if whole else value
+
+        right, spread = at_tokens(exact), NOTHING
+        for draw in disturbed:
+            spread = greatest(spread, self._views(component, tokens, at_tokens(draw) - right, right))
+        error = self._recorded.seen(component.name, component.axes, tokens).double() - right
+        return Floor(measured=self._views(component, tokens, error, right), modelled=spread)
+
+    def _views(self, component: Component, tokens: str, error: Tensor, reference: Tensor) -> Views:
+        return views(error.numpy(), reference.numpy(), component.axes, self._recorded.places(tokens))
+
+    def _check(self, component: Component, floor: Floor, shape: tuple[int, ...]) -> None:
+        """The reference must pass its own model: a larger error is no rounding, and would widen its own tolerance."""
+        recorded = self._recorded
+        sizes = counts(shape, component.axes, recorded.places(recorded.tokens_of(component)))
+        modelled = Floor(floor.modelled, floor.modelled)
+        if exceeds(floor.measured, limit(modelled, recorded.dtype, Mode.ISOLATED, component.exact, sizes)):
+            raise GoldensError(
+                f"{component.name} of the reference is further from float64 than rounding explains, in case "
+                f"{recorded.name}, {recorded.dtype}: is a reduced precision switched on for products?"
+            )
+
+    def _stacked(self, component: Component, source: str) -> Tensor:
+        """A source as each chain has it; a case's own input, for all alike. Of logits, at their tokens only."""
+        axes = STEPS[component.step or ""].arguments[
+            next(argument for argument, name in component.inputs.items() if name == source)
+        ]
+        if source in self._outputs:
+            value = self._outputs[source]
+            at = self._recorded.tokens_of(component)
+            return self._recorded.select(value, axes, at) if component.name == LOGITS else value
+        own = self._recorded.case[source]
+        return own.repeat(1 + self._draws, *(1,) * (own.dim() - 1)) if "B" in axes.split() else own
+
+    def _sigma(self, step: Step, evaluation: Evaluation, output: Tensor) -> Tensor | None:
+        """The modelled standard deviation of rounding."""
         if step.variance is None:
             return None
-        own = {
-            argument: value[: len(output)] if "B" in step.arguments[argument].split() else value
-            for argument, value in inputs.items()
-        }
-        evaluation = Evaluation(FLOAT64, own, parameters, component.settings)
         return step.variance(evaluation, output, UNIT_ROUNDOFF[self._recorded.dtype]).sqrt()
 
 

@@ -17,9 +17,11 @@ class TorchArrays:
         self.wide_dtype = torch.promote_types(dtype, torch.float32)
 
     concat = staticmethod(torch.cat)
+    log = staticmethod(torch.log)
     cos = staticmethod(torch.cos)
     sin = staticmethod(torch.sin)
     where = staticmethod(torch.where)
+    clip = staticmethod(torch.clip)
     matmul = staticmethod(torch.matmul)
     linear = staticmethod(functional.linear)
     rsqrt = staticmethod(torch.rsqrt)
@@ -60,8 +62,12 @@ class TorchArrays:
     def lowest(self) -> float:
         return torch.finfo(self.dtype).min
 
+    def powers(self, theta: float | Tensor, size: int) -> Tensor:
+        powers: Tensor = theta ** (torch.arange(0, size, 2, dtype=self.wide_dtype) / size)
+        return powers
+
     def inverse_frequencies(self, theta: float, size: int) -> Tensor:
-        return 1.0 / (theta ** (torch.arange(0, size, 2, dtype=self.wide_dtype) / size))
+        return 1.0 / self.powers(theta, size)
 
     def indices(self, length: int) -> Tensor:
         return torch.arange(length)

@@ -11,8 +11,8 @@ from rich.progress import track
 from harness.diagnose.diagnosis import diagnose
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
-from harness.replay.modes import replays
-from harness.replay.session import Session, checked_factory, checkpoint_folder
+from harness.replay.modes import modes_of
+from harness.replay.session import Session, checked_factory, checkpoint_folder, in_order
 from harness.report.result import Run, with_listed
 from harness.settings import port_setting
 from harness.store.reader import GoldenFile
@@ -59,9 +59,11 @@ def port_or_setting(port: str | None, folder: Path) -> str:
 def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     """Run the port on all that is asked; a bar on `progress` shows how far it is."""
     asked = question.selection
-    selection = file.select(asked.include, asked.exclude, asked.cases, asked.dtypes)
+    chosen = (asked.include, asked.exclude, asked.cases, asked.dtypes)
+    goldens = file.select(*chosen)
+    selection = in_order(file, goldens, file.select_facts(*chosen))
     file.matching(question.listed)
-    total = sum(replays(file, golden, mode) for golden in selection for mode in question.modes)
+    total = sum(len(modes_of(file, recorded, question.modes)) for recorded in selection)
     if not total:
         isolated = Mode.ISOLATED in question.modes
         why = "composites run end to end only" if isolated else "a case of one token has nothing to decode"
@@ -69,7 +71,8 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
             f"nothing selected of {file.path} has a golden for {', '.join(question.modes)} replay: {why}"
         )
     factory = checked_factory(file, question.port, question.checkpoint)
-    session = Session(file, factory, [golden.component for golden in selection])
+    folder = checkpoint_folder(file, question.checkpoint)
+    session = Session(file, factory, [golden.component for golden in goldens], folder)
     bar = track(
         session.replay(selection, question.modes),
         description=file.path.name,
@@ -79,10 +82,9 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
         transient=True,
     )
     results = [with_listed(result, question.listed) for result in bar]
-    order = [component.name for component in file.contents.components]
-    run = Run.from_results(str(file.path), question.port, results, order)
+    run = Run.from_results(str(file.path), question.port, results, file.order)
     if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in results):
         with progress.status(f"{file.path.name}: looking for what explains it"):
-            explanations, notes = diagnose(session, checkpoint_folder(file, question.checkpoint), results)
+            explanations, notes = diagnose(session, folder, results)
         run = replace(run, explanations=explanations, notes=notes)
     return run

@@ -1,18 +1,22 @@
 """Decode: a port run on a case as generation runs it, and what it handed out put together again.
 
-A first part of the tokens is read at once, then one after another, through a cache with slots to spare, all NaN
-until they are written. Put together along its tokens, each component must be what the whole pass gave.
+The tokens are read in parts, through a cache with slots to spare, all NaN until they are written. Before that, other
+tokens are read into a cache of their own: a second prompt must not find anything of the first. Put together along
+its tokens, each component must be what the reference put out; and the cache must hold, bit by bit, what the steps put
+out, in the slots of their tokens, and nothing else anywhere.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from harness.kinds.table import STEPS
-from harness.model import Component
+from harness.kinds.table import at_keys
+from harness.model import Component, Golden
 from harness.replay.port import Arrays, Cached, no_mapping
+from harness.store.reader import GoldenFile
 
 Array = Any
 
@@ -25,71 +29,149 @@ class Unfit(ValueError):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is wanted of a run: of each component the token positions, in order.
+
+    at_keys: components that are taken in at every key, which only the last part hands out
+    """
+
+    tokens: Mapping[str, Sequence[int]]
+    at_keys: frozenset[str]
+
+    def names(self, start: int, stop: int, last: bool) -> frozenset[str]:
+        """The components that are wanted of a part."""
+        return frozenset(
+            name
+            for name, tokens in self.tokens.items()
+            if (last if name in self.at_keys else any(start <= token < stop for token in tokens))
+        )
+
+
+@dataclass(frozen=True)
 class Decoded:
     """What a port handed out.
 
-    steps: components by name, for each step; read: how many tokens had been read after it
-    cache: what the cache held in the end
-    at_keys: the components that are taken in at every key; they are of the last step only
+    parts: components by name, for each part; read: how many tokens had been read after it
+    cache: what the cache held in the end, by the components that were written to it
+    miswritten: such a component -> how the cache did not hold what was put out
     """
 
-    steps: tuple[Arrays, ...]
+    asked: Asked
+    parts: tuple[Arrays, ...]
     read: tuple[int, ...]
     cache: Arrays
-    at_keys: frozenset[str]
+    miswritten: Mapping[str, str]
 
     def offers(self, name: str) -> bool:
-        return name in self.steps[-1] and (name in self.at_keys or all(name in step for step in self.steps))
+        """Whether every part that was asked for a component handed it out."""
+        wanted = [part for part, names in zip(self.parts, self._wanted, strict=True) if name in names]
+        return bool(wanted) and all(name in part for part in wanted)
 
-    def output(self, component: Component, recorded: Array, kept: Array) -> Array:
-        """A component at the tokens `kept`, as its golden `recorded` has it. Raises Unfit.
+    def output(self, component: Component, recorded: Array) -> Array:
+        """A component at the tokens asked for, as its golden `recorded` has it. Raises Unfit.
 
         A score of a key that was not read yet is the golden's: a pass through a cache has none, and needs none.
         """
-        if component.name in self.at_keys:
-            return self._slots(self.steps[-1][component.name], component, recorded, kept)
+        tokens, name = self.asked.tokens[component.name], component.name
+        if name in self.asked.at_keys:
+            return self._slots(self.parts[-1][name], component, recorded, tokens)
         along = component.axes.split().index("T")
-        whole = np.concatenate([*self._parts(component, recorded)], axis=along)
-        value = np.take(whole, kept, axis=along)
+        value = np.concatenate([*self._rows(component, recorded)], axis=along)
         if component.step != "scores":
             return value
-        read = np.repeat(self.read, np.diff(self.read, prepend=0))[kept]
-        return np.where(np.arange(self.read[-1]) < read[:, None], value, recorded.astype(value.dtype))
+        read = np.searchsorted(self.read, tokens, side="right")
+        until = np.asarray(self.read)[read][:, None]
+        return np.where(np.arange(self.read[-1]) < until, value, recorded.astype(value.dtype))
 
-    def cached(self, component: Component, recorded: Array, kept: Array) -> Array:
-        """What the cache held of a component at the tokens `kept`. Raises Unfit."""
-        return self._slots(self.cache[component.name], component, recorded, kept)
+    def cached(self, component: Component, recorded: Array, written: str, tokens: Sequence[int]) -> Array:
+        """What the cache held of the component `written` at `tokens`. Raises Unfit."""
+        return self._slots(self.cache[written], component, recorded, tokens)
 
-    def _parts(self, component: Component, recorded: Array) -> Iterable[Array]:
-        """What each step handed out; of the slots, those of the case's tokens."""
+    @property
+    def _wanted(self) -> list[frozenset[str]]:
+        return [
+            self.asked.names(start, stop, stop == self.read[-1]) for start, stop in pairwise((0, *self.read))
+        ]
+
+    def _rows(self, component: Component, recorded: Array) -> Iterable[Array]:
+        """What each part handed out at the tokens asked for; of the slots, those of the case's tokens."""
         letters, tokens = component.axes.split(), self.read[-1]
-        for step, start, stop in zip(self.steps, (0, *self.read), self.read, strict=False):
-            part = step[component.name]
-            _check(part, component, recorded, {"T": stop - start, "S": tokens + SPARE})
-            yield np.take(part, range(tokens), axis=letters.index("S")) if "S" in letters else part
+        for part, names, (start, stop) in zip(
+            self.parts, self._wanted, pairwise((0, *self.read)), strict=True
+        ):
+            if component.name not in names:
+                continue
+            value = part[component.name]
+            _check(value, component, recorded, {"T": stop - start, "S": tokens + SPARE})
+            inside = [token - start for token in self.asked.tokens[component.name] if start <= token < stop]
+            value = np.take(value, inside, axis=letters.index("T"))
+            yield np.take(value, range(tokens), axis=letters.index("S")) if "S" in letters else value
 
-    def _slots(self, held: Array, component: Component, recorded: Array, kept: Array) -> Array:
+    def _slots(self, held: Array, component: Component, recorded: Array, tokens: Sequence[int]) -> Array:
         _check(held, component, recorded, {"T": self.read[-1] + SPARE})
-        return np.take(held, kept, axis=component.axes.split().index("T"))
+        return np.take(held, tokens, axis=component.axes.split().index("T"))
 
 
-def decode(port: Cached, inputs: Arrays, names: Collection[str], at_keys: frozenset[str]) -> Decoded:
+def asked_in_decode(file: GoldenFile, goldens: Iterable[Golden]) -> Asked:
+    """What there is to ask for of goldens of one case and dtype."""
+    components = {component.name: component for component in file.contents.components}
+    tokens = {
+        golden.component: file.case_inputs(golden.case)[golden.tokens].tolist()
+        for golden in goldens
+        if not components[golden.component].cached
+    }
+    return Asked(tokens, at_keys(components.values()))
+
+
+def along_tokens(file: GoldenFile) -> dict[str, int]:
+    """The components that a cache may hold, which are those that are expanded to every head -> their axis of tokens."""
+    components = {component.name: component for component in file.contents.components}
+    held = {components[name].inputs["x"] for name in at_keys(components.values())}
+    return {name: components[name].axes.split().index("T") for name in held if name in components}
+
+
+def decode(
+    port: Cached, inputs: Arrays, asked: Asked, along: Mapping[str, int], read: Sequence[int] = ()
+) -> Decoded:
     """Run a case of two tokens or more. inputs: as for `Port.trace`.
 
+    along: components that a cache may hold -> the axis of tokens in them
+    read: how many tokens are read after each part; by default the first half at once, then one at a time
     Raises Unfit where the port gives no mapping, and passes on whatever the port raises.
     """
     batch, tokens = inputs["token_ids"].shape
+    read = tuple(read) or tuple(range(tokens // 2, tokens + 1))
     mask = np.pad(inputs["attention_mask"], ((0, 0), (0, SPARE)), constant_values=1)
-    read = tuple(range(tokens // 2, tokens + 1))
-    cache, steps = port.init_cache(batch, tokens + SPARE, float("nan")), []
-    for start, stop in zip((0, *read), read, strict=False):
-        part = {name: inputs[name][:, start:stop] for name in ("token_ids", "positions")}
-        part |= {"query_index": inputs["query_index"][start:stop], "attention_mask": mask}
-        found, cache = port.step(cache, part, names)
-        wanted = names if stop == tokens else set(names) - at_keys
-        steps.append(_arrays(found, wanted))
-    held = port.read_cache(cache)
-    return Decoded(tuple(steps), read, _arrays(held, held), at_keys)
+    _read_others(port, inputs, mask, read)
+    cache, parts = port.init_cache(batch, tokens + SPARE, float("nan")), []
+    held: Arrays = {}
+    miswritten: dict[str, str] = {}
+    for start, stop in pairwise((0, *read)):
+        names = asked.names(start, stop, stop == tokens)
+        found, cache = port.step(cache, _part(inputs, mask, start, stop), names | frozenset(along))
+        values = _arrays(found, names | frozenset(along))
+        parts.append({name: value for name, value in values.items() if name in names})
+        now = _arrays(port.read_cache(cache), along)
+        for name, value in now.items():
+            if name not in miswritten and name in values:
+                trouble = _miswritten(held.get(name), value, values[name], along[name], start, stop)
+                miswritten |= {name: trouble} if trouble else {}
+        held = now
+    return Decoded(asked, tuple(parts), read, held, miswritten)
+
+
+def _part(inputs: Arrays, mask: Array, start: int, stop: int) -> Arrays:
+    part = {name: inputs[name][:, start:stop] for name in ("token_ids", "positions")}
+    return part | {"query_index": inputs["query_index"][start:stop], "attention_mask": mask}
+
+
+def _read_others(port: Cached, inputs: Arrays, mask: Array, read: Sequence[int]) -> None:
+    """Read the tokens in reverse order, the first two parts of them, into a cache that is then dropped."""
+    batch, tokens = inputs["token_ids"].shape
+    others = {**inputs, "token_ids": inputs["token_ids"][:, ::-1]}
+    cache = port.init_cache(batch, tokens + SPARE, float("nan"))
+    for start, stop in pairwise((0, *read[:2])):
+        _, cache = port.step(cache, _part(others, mask, start, stop), frozenset())
 
 
 def _arrays(given: Arrays, names: Iterable[str]) -> Arrays:
@@ -99,16 +181,34 @@ def _arrays(given: Arrays, names: Iterable[str]) -> Arrays:
     return {name: np.array(given[name]) for name in names if name in given}
 
 
-def at_keys(components: Iterable[Component]) -> frozenset[str]:
-    """The components of tokens (T) that another one takes in as keys (S): `k_expanded`, `v_expanded`."""
-    axes = {component.name: component.axes.split() for component in components}
-    return frozenset(
-        component.inputs[argument]
-        for component in components
-        if component.step is not None
-        for argument, taken in STEPS[component.step].arguments.items()
-        if "S" in taken.split() and "S" not in axes.get(component.inputs[argument], ["S"])
-    )
+def _miswritten(before: Array | None, held: Array, put_out: Array, along: int, start: int, stop: int) -> str:
+    """How a cache does not hold what a step put out for the tokens from `start` to `stop`; empty if it does."""
+    held, put_out = (np.moveaxis(np.asarray(value), along, 0) for value in (held, put_out))
+    if held[start:stop].shape != put_out.shape:
+        return (
+            f"a slot of the cache has shape {held.shape[1:]}, and what is written to it {put_out.shape[1:]}"
+        )
+    same = _alike(held[start:stop], put_out)
+    if not same.all():
+        token = start + int(np.argmin(same))
+        elsewhere = np.flatnonzero(_alike(held, put_out[token - start][None]))
+        where = f"; slot {elsewhere[0]} does" if elsewhere.size else ""
+        return f"slot {token} does not hold what was put out for token {token}{where}"
+    if before is not None:
+        kept = _alike(held[:start], np.moveaxis(before, along, 0)[:start])
+        if not kept.all():
+            return f"slot {int(np.argmin(kept))} was written again when token {start} was read"
+    untouched = np.isnan(held[stop:].astype(np.float32)).reshape(len(held) - stop, -1).all(axis=1)
+    if not untouched.all():
+        return f"slot {stop + int(np.argmin(untouched))} was written before its token was read"
+    return ""
+
+
+def _alike(a: Array, b: Array) -> Array:
+    """Slot by slot, whether all numbers are the same; NaN is the same as NaN."""
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return same.reshape(len(same), -1).all(axis=1)
 
 
 def _check(value: Array, component: Component, recorded: Array, places: Mapping[str, int]) -> None:

@@ -1,17 +1,39 @@
-"""Which replays there are of a golden. Imports nothing heavy."""
+"""Which replays there are of what is recorded. Imports nothing heavy."""
 
-from harness.model import Golden, Mode
+from collections.abc import Collection
+
+from harness.facts.table import FAMILIES
+from harness.model import FactIn, Golden, Mode
 from harness.store.reader import GoldenFile
 
 
-def replays(file: GoldenFile, golden: Golden, mode: Mode) -> bool:
-    """Whether `golden` is replayed in `mode`: a composite is not run by itself, and one token is not decoded."""
+def modes_of(file: GoldenFile, recorded: Golden | FactIn, asked: Collection[Mode]) -> list[Mode]:
+    """Those of `asked` that there are, isolated first; where nothing is asked for, those that it was recorded for."""
+    if not asked:
+        whole = Mode.DECODE if _parts(file, recorded) else Mode.END_TO_END
+        asked = tuple(Mode) if isinstance(recorded, FactIn) else (Mode.ISOLATED, whole)
+    return [mode for mode in Mode if mode in asked and replays(file, recorded, mode)]
+
+
+def replays(file: GoldenFile, recorded: Golden | FactIn, mode: Mode) -> bool:
+    """Whether there is a replay in `mode`.
+
+    A composite is not run by itself, one token is not decoded, and a whole pass is none of a case that was read
+    through the cache. A fact has the mode of its family.
+    """
+    if isinstance(recorded, FactIn):
+        return FAMILIES[recorded.fact.family].mode is mode
     if mode is Mode.ISOLATED:
-        return golden.isolated is not None
-    return mode is Mode.END_TO_END or _tokens(file, golden.case) > 1
+        return recorded.isolated is not None
+    if mode is Mode.END_TO_END:
+        return not _parts(file, recorded)
+    return _tokens(file, recorded.case) > 1
+
+
+def _parts(file: GoldenFile, recorded: Golden | FactIn) -> tuple[int, ...]:
+    return () if isinstance(recorded, FactIn) else file.case(recorded.case).parts
 
 
 def _tokens(file: GoldenFile, name: str) -> int:
     """How many tokens each text of a case has, padding counted."""
-    case = next(case for case in file.contents.cases if case.name == name)
-    return file.tensors[case.inputs["token_ids"]].shape[1]
+    return file.tensors[file.case(name).inputs["token_ids"]].shape[1]

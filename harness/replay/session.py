@@ -1,6 +1,7 @@
-"""Replay: run a port against a golden file, component by component or as a whole."""
+"""Replay: run a port against a golden file, component by component or as a whole, and ask it for facts."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ from harness.checkpoints import refuse_other, resolve
 from harness.compare.files import places
 from harness.compare.judge import failed, judge, unmeasured
 from harness.errors import GoldensError
-from harness.model import Golden, Mode, Verdict
-from harness.replay.decode import Unfit, at_keys, decode
-from harness.replay.modes import replays
+from harness.facts.family import Found
+from harness.facts.table import BEFORE, FAMILIES
+from harness.model import BY_DEFAULT, FactIn, Golden, Mode, Verdict
+from harness.replay.decode import Decoded, Unfit, along_tokens, asked_in_decode, decode
+from harness.replay.facts import replay_fact, result_of, weights_in
+from harness.replay.modes import modes_of
 from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port, load_port, no_mapping, told
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
+from harness.weights import Weights
 
 Array = Any
+Recorded = Golden | FactIn
 NOT_OFFERED = "the port does not offer this component"
 NO_CACHE = "the port does not offer `init_cache`, `step` and `read_cache`"
 
@@ -28,34 +34,54 @@ class Session:
 
     A port is made when it is first needed; a forward pass is run once for a case, dtype and mode, and kept until
     another one is asked for. names: the components to ask the port for in it; all, if not given.
+    folder: the recorded checkpoint, if it is at hand: it tells more of a wrong parameter.
     """
 
     def __init__(
-        self, file: GoldenFile, make_port: Callable[[str], Port], names: Collection[str] | None = None
+        self,
+        file: GoldenFile,
+        make_port: Callable[[str], Port],
+        names: Collection[str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.file = file
         self._make_port = make_port
         self._names = frozenset(names or (component.name for component in file.contents.components))
         self._ports: dict[str, Port] = {}
-        self._at_keys = at_keys(file.contents.components)
         self._latest: tuple[tuple[str, str, Mode], Any] | None = None
+        self._found: dict[tuple[str, str, str], Found] = {}
+        self._folder = folder
 
-    def replay(self, goldens: Iterable[Golden], modes: Collection[Mode]) -> Iterator[Result]:
-        """Every golden in every mode that it has, in the order given, isolated first for each dtype and case."""
-        for group in _by_run(goldens):
+    @cached_property
+    def weights(self) -> Weights | None:
+        """The recorded checkpoint's tensors, if they are at hand."""
+        return weights_in(self._folder)
+
+    def replay(self, recorded: Iterable[Recorded], modes: Collection[Mode] = BY_DEFAULT) -> Iterator[Result]:
+        """Everything in every mode that it has, in the order given, isolated first for each dtype and case."""
+        for group in _by_run(recorded):
+            wanted = {id(each): modes_of(self.file, each, modes) for each in group}
             for mode in Mode:
-                if mode in modes:
-                    for golden in group:
-                        if replays(self.file, golden, mode):
-                            yield self.result(golden, mode)
+                for each in group:
+                    if mode in wanted[id(each)]:
+                        yield self.result(each, mode)
 
-    def result(self, golden: Golden, mode: Mode) -> Result:
+    def result(self, recorded: Recorded, mode: Mode) -> Result:
+        if isinstance(recorded, FactIn):
+            return result_of(recorded, self.found(recorded))
         run = {
             Mode.ISOLATED: self.isolated,
             Mode.END_TO_END: self.end_to_end,
             Mode.DECODE: self.decode,
         }
-        return run[mode](golden)
+        return run[mode](recorded)
+
+    def found(self, fact: FactIn) -> Found:
+        """What became of the port's answer to a fact; it is asked once."""
+        key = (fact.component, fact.case, fact.dtype)
+        if key not in self._found:
+            self._found[key] = replay_fact(self, fact)
+        return self._found[key]
 
     def isolated(self, golden: Golden) -> Result:
         """Run one component on the golden's own inputs. Whatever the port raises is a failure of the component."""
@@ -88,19 +114,28 @@ class Session:
         if isinstance(decoded, Exception):
             reason = str(decoded) if isinstance(decoded, Unfit) else f"the port raised {told(decoded)}"
             return failed(component, golden, Mode.DECODE, reason)
-        recorded, kept = self.file.output(golden), self.file.case_inputs(golden.case)["kept"]
-        where = places(self.file, golden.case)
+        recorded, where = self.file.output(golden), places(self.file, golden)
+        written = component.composite_of or "" if component.cached else component.name
         result = unmeasured(component, golden, Mode.DECODE, NOT_OFFERED)
         try:
             if decoded.offers(component.name):
-                value = decoded.output(component, recorded, kept)
+                value = decoded.output(component, recorded)
                 result = judge(component, golden, Mode.DECODE, value, recorded, where)
-            if component.name in decoded.cache and result.verdict is not Verdict.FAIL:
-                held = decoded.cached(component, recorded, kept)
+            if written in decoded.cache and result.verdict is not Verdict.FAIL:
+                if written in decoded.miswritten:
+                    return failed(component, golden, Mode.DECODE, decoded.miswritten[written])
+                tokens = self.file.case_inputs(golden.case)[golden.tokens]
+                held = decoded.cached(component, recorded, written, tokens)
                 result = _in_cache(judge(component, golden, Mode.DECODE, held, recorded, where))
         except Unfit as error:
             return failed(component, golden, Mode.DECODE, str(error))
         return result
+
+    def decoded(self, golden: Golden) -> Decoded | None:
+        """What the port handed out of a golden's case, token by token; None if it cannot, or raised something."""
+        port = self.port(golden.dtype)
+        found = self._pass(golden, Mode.DECODE) if isinstance(port, Cached) else None
+        return found if isinstance(found, Decoded) else None
 
     def _pass(self, golden: Golden, mode: Mode) -> Any:
         """What the port hands out of a whole run of the golden's case, or the exception that it raised."""
@@ -115,10 +150,16 @@ class Session:
         inputs = {name: given[name] for name in TRACE_INPUTS}
         try:
             if mode is Mode.DECODE and isinstance(port, Cached):
-                return decode(port, inputs, self._names, self._at_keys)
+                asked = asked_in_decode(self.file, self._of_run(case, dtype))
+                return decode(port, inputs, asked, along_tokens(self.file), self.file.case(case).parts)
             return port.trace(inputs, self._names)
         except Exception as error:
             return error
+
+    def _of_run(self, case: str, dtype: str) -> Iterator[Golden]:
+        for golden in self.file.contents.goldens:
+            if (golden.case, golden.dtype) == (case, dtype) and golden.component in self._names:
+                yield golden
 
     def _judge(self, golden: Golden, mode: Mode, outputs: Any) -> Result:
         """Take the component out of what the port gave, and compare it if it can be compared at all."""
@@ -141,8 +182,8 @@ class Session:
                 return failed(
                     component, golden, mode, f"shape {value.shape}, where the whole output has {whole}"
                 )
-            value = _rows(value, component.axes, case["kept"])
-        return judge(component, golden, mode, value, recorded, places(self.file, golden.case))
+            value = _rows(value, component.axes, case[golden.tokens])
+        return judge(component, golden, mode, value, recorded, places(self.file, golden))
 
     def port(self, dtype: str) -> Port:
         """The port in a dtype; made when it is first asked for."""
@@ -160,12 +201,27 @@ def _in_cache(result: Result) -> Result:
     return replace(result, reason=f"{found}: {result.reason}" if result.reason else found)
 
 
-def _by_run(goldens: Iterable[Golden]) -> Iterator[list[Golden]]:
-    """The goldens of one dtype and case together, in the order in which these first come."""
-    groups: dict[tuple[str, str], list[Golden]] = {}
-    for golden in goldens:
-        groups.setdefault((golden.dtype, golden.case), []).append(golden)
+def _by_run(recorded: Iterable[Recorded]) -> Iterator[list[Recorded]]:
+    """What is of one dtype and case together, in the order in which these first come."""
+    groups: dict[tuple[str, str], list[Recorded]] = {}
+    for each in recorded:
+        groups.setdefault((each.dtype, each.case), []).append(each)
     yield from groups.values()
+
+
+def in_order(file: GoldenFile, goldens: Iterable[Golden], facts: Iterable[FactIn]) -> list[Recorded]:
+    """One dtype after another; facts of what a pass is given come before its goldens, all others after them."""
+    facts = list(facts)
+    before = [fact for fact in facts if FAMILIES[fact.fact.family] in BEFORE]
+    after = [fact for fact in facts if FAMILIES[fact.fact.family] not in BEFORE]
+    goldens = list(goldens)
+    return [
+        recorded
+        for dtype in file.dtypes
+        for group in (before, goldens, after)
+        for recorded in group
+        if recorded.dtype == dtype
+    ]
 
 
 def _whole(shape: tuple[int, ...], axes: str, query_index: Array) -> tuple[int, ...]:

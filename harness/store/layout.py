@@ -131,9 +131,12 @@ def golden_group(dtype: str, case: str, component: str) -> str:
 def golden_paths(golden: Golden) -> dict[str, int]:
     """Where a golden's output and inputs are found in HDF5 -> rows of the tensor table."""
     group = golden_group(golden.dtype, golden.case, golden.component)
-    return {f"{group}/output": golden.output} | {
-        f"{group}/inputs/{arg}": row for arg, row in golden.inputs.items()
-    }
+    exact = {} if golden.exact is None else {f"{group}/exact": golden.exact}
+    return (
+        {f"{group}/output": golden.output}
+        | exact
+        | {f"{group}/inputs/{arg}": row for arg, row in golden.inputs.items()}
+    )
 
 
 def expected_paths(cases: list[Case], goldens: list[Golden]) -> dict[str, int]:

@@ -11,11 +11,13 @@ import mmap
 import os
 from collections.abc import Collection
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import GoldensError, nearest
-from harness.model import Component, Contents, Golden, Tensor
+from harness.facts.table import BEFORE, FAMILIES
+from harness.model import Case, Component, Contents, Fact, FactIn, Golden, Tensor
 from harness.store.layout import USER_BLOCK, Index, UserBlock, decode_index, numpy_dtype
 
 if TYPE_CHECKING:
@@ -56,6 +58,17 @@ class GoldenFile:
         """As they were recorded, first to last."""
         return list(dict.fromkeys(golden.dtype for golden in self.contents.goldens))
 
+    @cached_property
+    def order(self) -> list[str]:
+        """All components in forward order: facts of what a pass is given, the pass itself, what is made of logits."""
+        facts = self.contents.facts
+        before = [fact.component for fact in facts if FAMILIES[fact.family] in BEFORE]
+        after = [fact.component for fact in facts if FAMILIES[fact.family] not in BEFORE]
+        return list(dict.fromkeys([*before, *self._components, *after]))
+
+    def case(self, name: str) -> Case:
+        return self._cases[name]
+
     def component(self, name: str) -> Component:
         if name not in self._components:
             raise GoldensError(f"{self.path} has no component {name!r}{nearest(name, self._components)}")
@@ -93,10 +106,7 @@ class GoldenFile:
         Raises GoldensError for a pattern, case or dtype that the file has nothing for, and when
         nothing is left.
         """
-        self._refuse_unknown("dtype", dtypes, self.dtypes)
-        self._refuse_unknown("case", cases, self._cases)
-        included = self.matching(include) if include else set(self._components)
-        wanted = included - self.matching(exclude)
+        wanted = self._wanted(include, exclude, cases, dtypes)
         order = {name: position for position, name in enumerate(self._components)}
         dtype_order = {name: position for position, name in enumerate(self.dtypes)}
         case_order = {name: position for position, name in enumerate(self._cases)}
@@ -107,20 +117,53 @@ class GoldenFile:
             and (not cases or golden.case in cases)
             and (not dtypes or golden.dtype in dtypes)
         ]
-        if not selected:
+        if not selected and not self.select_facts(include, exclude, cases, dtypes):
             raise GoldensError(
                 f"nothing that was asked for is recorded in {self.path}: `goldens show` lists what is"
             )
         return sorted(selected, key=lambda g: (dtype_order[g.dtype], case_order[g.case], order[g.component]))
 
+    def select_facts(
+        self,
+        include: Collection[str] = (),
+        exclude: Collection[str] = (),
+        cases: Collection[str] = (),
+        dtypes: Collection[str] = (),
+    ) -> list[FactIn]:
+        """The facts asked for, as `select` does: in the first dtype, or in each where the answer depends on it."""
+        wanted = self._wanted(include, exclude, cases, dtypes)
+        asked = [dtype for dtype in self.dtypes if not dtypes or dtype in dtypes]
+        return [
+            FactIn(fact, dtype)
+            for place, dtype in enumerate(asked)
+            for fact in self.contents.facts
+            if fact.component in wanted
+            and (not cases or fact.case in cases)
+            and _asked_in(fact, dtype, first=place == 0)
+        ]
+
+    def _wanted(
+        self,
+        include: Collection[str],
+        exclude: Collection[str],
+        cases: Collection[str],
+        dtypes: Collection[str],
+    ) -> set[str]:
+        """The components asked for. Raises GoldensError for what the file has nothing for."""
+        self._refuse_unknown("dtype", dtypes, self.dtypes)
+        facts = dict.fromkeys(fact.case for fact in self.contents.facts)
+        self._refuse_unknown("case", cases, self._cases | facts)
+        included = self.matching(include) if include else set(self.order)
+        return included - self.matching(exclude)
+
     def matching(self, patterns: Collection[str]) -> set[str]:
-        """The components that any of the glob `patterns` names. Raises GoldensError when one names none."""
+        """The components that any of the glob `patterns` names, facts too. Raises GoldensError when one names none."""
         matched: set[str] = set()
         for pattern in patterns:
-            found = {name for name in self._components if fnmatchcase(name, pattern)}
+            found = {name for name in self.order if fnmatchcase(name, pattern)}
             if not found:
                 raise GoldensError(
-                    f"no component of {self.path} matches {pattern!r}{nearest(pattern, self._components)}"
+                    f"no component of {self.path} matches {pattern!r}{nearest(pattern, self.order)}"
                 )
             matched |= found
         return matched
@@ -142,6 +185,11 @@ class GoldenFile:
                 " copy it again, or record it again"
             )
         return np.frombuffer(payload, numpy_dtype(tensor.dtype)).reshape(tensor.shape)
+
+
+def _asked_in(fact: Fact, dtype: str, first: bool) -> bool:
+    """Once, in the first dtype, unless the answer depends on it."""
+    return fact.dtype == dtype if fact.dtype else first or FAMILIES[fact.family].every_dtype
 
 
 def _map(path: Path) -> mmap.mmap:

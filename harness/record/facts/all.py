@@ -1,0 +1,36 @@
+"""All facts of a recording."""
+
+from typing import TYPE_CHECKING
+
+from harness.facts.table import FAMILIES
+from harness.model import Component, Fact
+from harness.record.discover import Module
+from harness.record.generation import Written
+
+if TYPE_CHECKING:
+    from harness.record.recorder import Request
+
+
+def facts_of_checkpoint(request: "Request", model: Module, components: list[Component]) -> list[Fact]:
+    """What holds whatever the model is given: settings, parameters, texts, logits."""
+    return []
+
+
+def written_facts(case: str, dtype: str, written: Written) -> list[Fact]:
+    """The text that the reference wrote, and why it ended there."""
+    prompt = slice(written.prompt_tokens)
+    given = {
+        "token_ids": written.inputs.token_ids[:, prompt].tolist(),
+        "attention_mask": written.inputs.attention_mask[:, prompt].tolist(),
+        "max_new_tokens": written.max_new_tokens,
+        "repetition_penalty": written.repetition_penalty,
+    }
+    tokens = [row[:length].tolist() for row, length in zip(written.tokens, written.lengths, strict=True)]
+    expected = {"tokens": tokens, "stop": written.stop.tolist()}
+    return [Fact("generation", "generation", case, given, expected, dtype)]
+
+
+def in_order(facts: list[Fact]) -> list[Fact]:
+    """Family by family."""
+    families = list(FAMILIES)
+    return sorted(facts, key=lambda fact: families.index(fact.family))
