@@ -138,7 +138,7 @@ def comparisons(asked: Asked, open_file: Callable[[Path], GoldenFile]) -> list[C
     ]
     if not found:
         raise GoldensError(
-            f"nothing that the marker selects has a golden for {', '.join(asked.modes or ('any',))} replay"
+            f"nothing that the marker selects has a golden for {', '.join(asked.modes) or 'any'} replay"
         )
     return found
 

@@ -101,8 +101,8 @@ class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        drawn = [entry.name for entry in (*self.randomized, *self.generation)]
-        names = [*self.cases, *drawn]
+        names = [*self.cases, *(entry.name for entry in self.randomized)]
+        names += [entry.name for entry in self.generation]
         if not names:
             raise ValueError(
                 "expected cases, or entries under [[randomized]] or [[generation]]: there is nothing to record"

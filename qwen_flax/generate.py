@@ -1,20 +1,28 @@
-"""Greedy generation: the prompts in one pass, then one token after another through the cache."""
+"""Generation: the prompts in one pass, then one token after another through the cache.
+
+A token is chosen on the device, by the step that computes its logits.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
 
 from qwen_flax import cache as caches
+from qwen_flax import sampling
 from qwen_flax.cache import Cache
 from qwen_flax.config import Config
 from qwen_flax.model import Model
+from qwen_flax.sampling import Settings
 from qwen_flax.steps import jit
+
+GREEDY = Settings()
 
 CAPACITY_STEP = 64
 """Caches have a multiple of this many slots, so that prompts of like length share one compiled step."""
@@ -26,11 +34,13 @@ class Generation:
 
     tokens: (B N) int32; N is the longest text's length, and shorter texts repeat the token that ended them
     lengths: (B) how many tokens are a text's own, the one that ended it included
-    logits: (B N V) that each token was chosen from, if asked for
+    stop: (B) the token that ended a text, or -1 where `max_new_tokens` did
+    logits: (B N V) that each token was chosen from, before they were processed, if asked for
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
+    stop: np.ndarray
     logits: np.ndarray | None
 
 
@@ -41,13 +51,17 @@ def generate(
     attention_mask: np.ndarray,
     *,
     max_new_tokens: int,
+    settings: Settings = GREEDY,
+    seed: int = 0,
     eos_token_ids: Collection[int] | None = None,
     keep_logits: bool = False,
     cache_fill: float = 0.0,
 ) -> Generation:
-    """The likeliest next token, up to `max_new_tokens` times.
+    """The likeliest next token, or one that is drawn, up to `max_new_tokens` times.
 
     token_ids, attention_mask: (B T), shorter prompts padded on the left, where the mask is 0
+    settings: how logits become a choice; those of a checkpoint are `sampling.read(folder)`
+    seed: of the draws, if settings ask for any
     eos_token_ids: a text ends with any of them; by default those of the checkpoint, and `()` never ends one
     cache_fill: what unused slots of the cache hold; no result depends on it
     Raises ValueError for a mask that does not fit, is empty in a row or has padding on the right.
@@ -64,48 +78,68 @@ def generate(
     positions = np.maximum(np.cumsum(mask, axis=1, dtype=np.int32) - 1, 0)
 
     graph, state = nnx.split(model)
-    logits, token, cache = _step(
-        graph, state, cache, jnp.asarray(token_ids), key_mask, jnp.asarray(positions), jnp.arange(length)
+    there = sampling.seen(jnp.asarray(token_ids), jnp.asarray(mask != 0), config.vocab_size)
+    now = _State(cache, there, jax.random.key(seed))
+    logits, token, now = _step(
+        graph, settings, state, now, jnp.asarray(token_ids), key_mask, jnp.asarray(positions), jnp.arange(length)
     )
     position = jnp.asarray(positions[:, -1:])
     tokens, kept, lengths = [np.asarray(token)], [logits], np.full(batch, max_new_tokens)
     ended = np.zeros(batch, bool)
     while True:
-        now = np.isin(tokens[-1][:, 0], ends) & ~ended
-        lengths[now], ended = len(tokens), ended | now
+        ending = np.isin(tokens[-1][:, 0], ends) & ~ended
+        lengths[ending], ended = len(tokens), ended | ending
         if ended.all() or len(tokens) == max_new_tokens:
             break
         index = jnp.asarray([length + len(tokens) - 1])
         position = position + 1
-        logits, token, cache = _step(graph, state, cache, token, key_mask, position, index)
+        logits, token, now = _step(graph, settings, state, now, token, key_mask, position, index)
         tokens.append(np.where(ended[:, None], tokens[-1], np.asarray(token)))
         if keep_logits:
             kept.append(logits)
+    written = np.concatenate(tokens, axis=1)
     return Generation(
-        tokens=np.concatenate(tokens, axis=1),
+        tokens=written,
         lengths=lengths,
+        stop=np.where(ended, written[np.arange(batch), lengths - 1], -1),
         logits=np.stack([np.asarray(each) for each in kept], axis=1) if keep_logits else None,
     )
 
 
-@partial(jit, static_argnums=0, donate_argnames="cache")
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _State:
+    """What a step hands on to the next. there: the tokens of each text so far, (B V); key: of the draws to come"""
+
+    cache: Cache
+    there: Array
+    key: Array
+
+
+@partial(jit, static_argnums=(0, 1), donate_argnames="now")
 def _step(
     graph: nnx.GraphDef[Any],
+    settings: Settings,
     state: nnx.State[Any, Any],
-    cache: Cache,
+    now: _State,
     token_ids: Array,
     attention_mask: Array,
     positions: Array,
     query_index: Array,
-) -> tuple[Array, Array, Cache]:
-    """Read tokens (B T) into the cache; give the logits (B V) after them, and the likeliest token (B 1).
+) -> tuple[Array, Array, _State]:
+    """Read tokens (B T) into the cache; give the logits (B V) after them, and the token that is chosen (B 1).
 
     Compiles once for each prompt length, and once for a single token.
     """
     model = nnx.merge(graph, state)
-    x, cache = model.hidden(token_ids, attention_mask, positions, query_index, cache)
+    x, cache = model.hidden(token_ids, attention_mask, positions, query_index, now.cache)
+    assert cache is not None, "there is one where one is given"
     logits = model.lm_head(x[:, -1:])[:, 0]
-    return logits, jnp.argmax(logits, axis=-1, keepdims=True).astype(jnp.int32), cache
+    choices = sampling.choices(logits.astype(jnp.float32), now.there, settings)
+    key, own = jax.random.split(now.key)
+    token = sampling.draw(own, choices) if settings.do_sample else jnp.argmax(choices, axis=-1)
+    there = now.there.at[jnp.arange(len(token)), token].set(True)
+    return logits, token[:, None].astype(jnp.int32), _State(cache, there, key)
 
 
 def _check_prompts(token_ids: np.ndarray, mask: np.ndarray, max_new_tokens: int) -> None:

@@ -19,8 +19,8 @@ def _ask(port: Any, fact: Fact) -> Any:
 
     if not isinstance(port, Generating):
         raise NotOffered("the port does not offer `generate`")
-    prompt = (np.array(fact.given[name], np.int32) for name in ("token_ids", "attention_mask"))
-    return port.generate(*prompt, max_new_tokens=fact.given["max_new_tokens"])
+    ids, mask = (np.array(fact.given[name], np.int32) for name in ("token_ids", "attention_mask"))
+    return port.generate(ids, mask, fact.given["max_new_tokens"])
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _only(plan: Suite, cases: tuple[str, ...]) -> Suite:
     """The suite with these cases: its randomized ones, and any of its prompts file."""
     drawn = tuple(entry for entry in plan.randomized if entry.name in cases)
     generation = tuple(entry for entry in plan.generation if entry.name in cases)
-    own = {entry.name for entry in (*plan.randomized, *plan.generation)}
+    own = {entry.name for entry in plan.randomized} | {entry.name for entry in plan.generation}
     fixed = tuple(name for name in dict.fromkeys(cases) if name not in own)
     known = (*load_prompts(plan.prompts), *own)
     for name in fixed:

@@ -83,6 +83,7 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     )
     results = [with_listed(result, question.listed) for result in bar]
     run = Run.from_results(str(file.path), question.port, results, file.order)
+    run = replace(run, logits=session.logits())
     if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in results):
         with progress.status(f"{file.path.name}: looking for what explains it"):
             explanations, notes = diagnose(session, folder, results)

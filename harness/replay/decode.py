@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.kinds.table import at_keys
 from harness.model import Component, Golden
+from harness.replay.miswritten import Miswritten, Written, by_slot
 from harness.replay.port import Arrays, Cached, no_mapping
 from harness.store.reader import GoldenFile
 
@@ -60,7 +61,7 @@ class Decoded:
     parts: tuple[Arrays, ...]
     read: tuple[int, ...]
     cache: Arrays
-    miswritten: Mapping[str, str]
+    miswritten: Mapping[str, Miswritten]
 
     def offers(self, name: str) -> bool:
         """Whether every part that was asked for a component handed it out."""
@@ -142,21 +143,22 @@ def decode(
     batch, tokens = inputs["token_ids"].shape
     read = tuple(read) or tuple(range(tokens // 2, tokens + 1))
     mask = np.pad(inputs["attention_mask"], ((0, 0), (0, SPARE)), constant_values=1)
-    _read_others(port, inputs, mask, read)
+    left = by_slot(_arrays(_read_others(port, inputs, mask, read), along), along)
     cache, parts = port.init_cache(batch, tokens + SPARE, float("nan")), []
     held: Arrays = {}
-    miswritten: dict[str, str] = {}
+    before: Arrays = {}
+    miswritten: dict[str, Miswritten] = {}
     for start, stop in pairwise((0, *read)):
         names = asked.names(start, stop, stop == tokens)
         found, cache = port.step(cache, _part(inputs, mask, start, stop), names | frozenset(along))
         values = _arrays(found, names | frozenset(along))
         parts.append({name: value for name, value in values.items() if name in names})
-        now = _arrays(port.read_cache(cache), along)
-        for name, value in now.items():
-            if name not in miswritten and name in values:
-                trouble = _miswritten(held.get(name), value, values[name], along[name], start, stop)
-                miswritten |= {name: trouble} if trouble else {}
-        held = now
+        held = _arrays(port.read_cache(cache), along)
+        now, put_out = by_slot(held, along), {name: values[name] for name in held if name in values}
+        written = Written(before, now, by_slot(put_out, along), left, start, stop)
+        troubles = {name: written.trouble(name) for name in put_out if name not in miswritten}
+        miswritten |= {name: trouble for name, trouble in troubles.items() if trouble is not None}
+        before = now
     return Decoded(asked, tuple(parts), read, held, miswritten)
 
 
@@ -165,13 +167,14 @@ def _part(inputs: Arrays, mask: Array, start: int, stop: int) -> Arrays:
     return part | {"query_index": inputs["query_index"][start:stop], "attention_mask": mask}
 
 
-def _read_others(port: Cached, inputs: Arrays, mask: Array, read: Sequence[int]) -> None:
-    """Read the tokens in reverse order, the first two parts of them, into a cache that is then dropped."""
+def _read_others(port: Cached, inputs: Arrays, mask: Array, read: Sequence[int]) -> Arrays:
+    """Read the tokens in reverse order, the first two parts of them, into a cache of their own; what is then in it."""
     batch, tokens = inputs["token_ids"].shape
     others = {**inputs, "token_ids": inputs["token_ids"][:, ::-1]}
     cache = port.init_cache(batch, tokens + SPARE, float("nan"))
     for start, stop in pairwise((0, *read[:2])):
         _, cache = port.step(cache, _part(others, mask, start, stop), frozenset())
+    return port.read_cache(cache)
 
 
 def _arrays(given: Arrays, names: Iterable[str]) -> Arrays:
@@ -179,36 +182,6 @@ def _arrays(given: Arrays, names: Iterable[str]) -> Arrays:
     if not isinstance(given, Mapping):
         raise Unfit(no_mapping(given))
     return {name: np.array(given[name]) for name in names if name in given}
-
-
-def _miswritten(before: Array | None, held: Array, put_out: Array, along: int, start: int, stop: int) -> str:
-    """How a cache does not hold what a step put out for the tokens from `start` to `stop`; empty if it does."""
-    held, put_out = (np.moveaxis(np.asarray(value), along, 0) for value in (held, put_out))
-    if held[start:stop].shape != put_out.shape:
-        return (
-            f"a slot of the cache has shape {held.shape[1:]}, and what is written to it {put_out.shape[1:]}"
-        )
-    same = _alike(held[start:stop], put_out)
-    if not same.all():
-        token = start + int(np.argmin(same))
-        elsewhere = np.flatnonzero(_alike(held, put_out[token - start][None]))
-        where = f"; slot {elsewhere[0]} does" if elsewhere.size else ""
-        return f"slot {token} does not hold what was put out for token {token}{where}"
-    if before is not None:
-        kept = _alike(held[:start], np.moveaxis(before, along, 0)[:start])
-        if not kept.all():
-            return f"slot {int(np.argmin(kept))} was written again when token {start} was read"
-    untouched = np.isnan(held[stop:].astype(np.float32)).reshape(len(held) - stop, -1).all(axis=1)
-    if not untouched.all():
-        return f"slot {stop + int(np.argmin(untouched))} was written before its token was read"
-    return ""
-
-
-def _alike(a: Array, b: Array) -> Array:
-    """Slot by slot, whether all numbers are the same; NaN is the same as NaN."""
-    a, b = a.astype(np.float32), b.astype(np.float32)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return same.reshape(len(same), -1).all(axis=1)
 
 
 def _check(value: Array, component: Component, recorded: Array, places: Mapping[str, int]) -> None:

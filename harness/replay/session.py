@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from harness.checkpoints import refuse_other, resolve
 from harness.compare.files import places
 from harness.compare.judge import failed, judge, unmeasured
+from harness.compare.logits import LogitsSummary, Rows, merged, rows, summarise
 from harness.errors import GoldensError
 from harness.facts.family import Found
 from harness.facts.table import BEFORE, FAMILIES
-from harness.model import BY_DEFAULT, FactIn, Golden, Mode, Verdict
+from harness.model import BY_DEFAULT, LOGITS, Component, FactIn, Golden, Mode, Verdict
 from harness.replay.decode import Decoded, Unfit, along_tokens, asked_in_decode, decode
 from harness.replay.facts import replay_fact, result_of, weights_in
 from harness.replay.modes import modes_of
@@ -50,6 +51,7 @@ class Session:
         self._ports: dict[str, Port] = {}
         self._latest: tuple[tuple[str, str, Mode], Any] | None = None
         self._found: dict[tuple[str, str, str], Found] = {}
+        self._logits: dict[tuple[str, Mode], dict[str, Rows]] = {}
         self._folder = folder
 
     @cached_property
@@ -120,10 +122,10 @@ class Session:
         try:
             if decoded.offers(component.name):
                 value = decoded.output(component, recorded)
-                result = judge(component, golden, Mode.DECODE, value, recorded, where)
+                result = self._compared(component, golden, Mode.DECODE, value)
             if written in decoded.cache and result.verdict is not Verdict.FAIL:
                 if written in decoded.miswritten:
-                    return failed(component, golden, Mode.DECODE, decoded.miswritten[written])
+                    return failed(component, golden, Mode.DECODE, decoded.miswritten[written].says)
                 tokens = self.file.case_inputs(golden.case)[golden.tokens]
                 held = decoded.cached(component, recorded, written, tokens)
                 result = _in_cache(judge(component, golden, Mode.DECODE, held, recorded, where))
@@ -183,7 +185,22 @@ class Session:
                     component, golden, mode, f"shape {value.shape}, where the whole output has {whole}"
                 )
             value = _rows(value, component.axes, case[golden.tokens])
-        return judge(component, golden, mode, value, recorded, places(self.file, golden))
+        return self._compared(component, golden, mode, value)
+
+    def _compared(self, component: Component, golden: Golden, mode: Mode, value: Array) -> Result:
+        result = judge(component, golden, mode, value, self.file.output(golden), places(self.file, golden))
+        if component.name == LOGITS and mode is not Mode.ISOLATED and result.error is not None:
+            cases = self._logits.setdefault((golden.dtype, mode), {})
+            cases[golden.case] = logits_rows(self.file, golden, value)
+        return result
+
+    def logits(self) -> list[LogitsSummary]:
+        """The logits of all whole runs so far, in people's terms."""
+        summaries = (
+            summarise(merged(cases.values()), dtype, str(mode))
+            for (dtype, mode), cases in self._logits.items()
+        )
+        return [summary for summary in summaries if summary is not None]
 
     def port(self, dtype: str) -> Port:
         """The port in a dtype; made when it is first asked for."""
@@ -207,6 +224,20 @@ def _by_run(recorded: Iterable[Recorded]) -> Iterator[list[Recorded]]:
     for each in recorded:
         groups.setdefault((each.dtype, each.case), []).append(each)
     yield from groups.values()
+
+
+def logits_rows(file: GoldenFile, golden: Golden, port: Array) -> Rows:
+    """Each token's logits, those of the port beside those of the golden; the token after it, where the case has it."""
+    case, exact = file.case_inputs(golden.case), golden.exact
+    after = np.where(case["attention_mask"] != 0, case["token_ids"], -1)[:, 1:]
+    after = np.pad(after, ((0, 0), (0, 1)), constant_values=-1)
+    return rows(
+        port.astype(np.float32),
+        file.output(golden).astype(np.float32),
+        None if exact is None else file.tensor(exact),
+        next_ids=after[:, case[golden.tokens]],
+        valid=places(file, golden).queries,
+    )
 
 
 def in_order(file: GoldenFile, goldens: Iterable[Golden], facts: Iterable[FactIn]) -> list[Recorded]:

@@ -16,7 +16,7 @@ from harness.report.wording import amount
 from harness.store.reader import GoldenFile
 
 _PLACES = ("B", "T", "S")
-_COUNTS = ("batch", "tokens", "padded", "components", "goldens", "bytes")
+_COUNTS = ("batch", "tokens", "padded", "components", "goldens", "facts", "bytes")
 
 
 class CaseSummary(msgspec.Struct, frozen=True):
@@ -50,6 +50,14 @@ class KindSummary(msgspec.Struct, frozen=True):
     end_to_end: Spread
 
 
+class FamilySummary(msgspec.Struct, frozen=True):
+    """components: as many as there are facts of; facts: of a component there may be one for each text, or each case."""
+
+    family: str
+    components: int
+    facts: int
+
+
 class Summary(msgspec.Struct, frozen=True):
     """A golden file, without its tensors."""
 
@@ -61,6 +69,7 @@ class Summary(msgspec.Struct, frozen=True):
     provenance: dict[str, Any]
     cases: list[CaseSummary]
     kinds: list[KindSummary]
+    facts: list[FamilySummary] = []
 
 
 def summarise(file: GoldenFile) -> Summary:
@@ -73,7 +82,15 @@ def summarise(file: GoldenFile) -> Summary:
         provenance=file.contents.provenance,
         cases=[_case(file, case.name, case.origin, case.detail) for case in file.contents.cases],
         kinds=_kinds(file),
+        facts=_facts(file),
     )
+
+
+def _facts(file: GoldenFile) -> list[FamilySummary]:
+    names: dict[str, list[str]] = defaultdict(list)
+    for fact in file.contents.facts:
+        names[fact.family].append(fact.component)
+    return [FamilySummary(family, len(set(found)), len(found)) for family, found in names.items()]
 
 
 def _case(file: GoldenFile, name: str, origin: str, detail: str) -> CaseSummary:
@@ -127,6 +144,9 @@ def show_contents(summary: Summary, console: Console) -> None:
     console.print(_table_of_cases(summary))
     console.print()
     console.print(_table_of_kinds(summary))
+    if summary.facts:
+        console.print()
+        console.print(_table_of_facts(summary))
 
 
 def _plain_table(*headings: str) -> Table:
@@ -173,6 +193,13 @@ def _table_of_kinds(summary: Summary) -> Table:
             _spread(kind.end_to_end),
         )
     table.caption = "floor: relative L2 that rounding explains, median and greatest"
+    return table
+
+
+def _table_of_facts(summary: Summary) -> Table:
+    table = _plain_table("family", "components", "facts")
+    for family in summary.facts:
+        table.add_row(family.family, str(family.components), str(family.facts))
     return table
 
 

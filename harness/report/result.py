@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
+from harness.compare.logits import LogitsSummary
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict, Views
 
@@ -103,6 +104,7 @@ class Run(msgspec.Struct, frozen=True):
 
     results: by dtype, case and mode, then in forward order
     notes: what else is to be known of the failures, a sentence each: what they have in common, what they do not show
+    logits: of whole runs, in people's terms; no verdict depends on it
     """
 
     format: int
@@ -114,6 +116,7 @@ class Run(msgspec.Struct, frozen=True):
     results: list[Result]
     explanations: list[Explanation] = []
     notes: list[str] = []
+    logits: list[LogitsSummary] = []
 
     @classmethod
     def from_results(cls, golden: str, port: str, results: Iterable[Result], order: Sequence[str]) -> Self:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.model import Mode, Verdict
+from harness.report.logits import show as show_logits
 from harness.report.result import Explanation, Result, Run, first_wrong
 from harness.report.wording import (
     amount,
@@ -29,6 +30,8 @@ def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = F
     """order: the golden file's components, in forward order. by_kind: a row for each kind of component."""
     console.print(summary_table(run.results, by_kind))
     _show_coarse(run.results, console)
+    show_logits(run.logits, console)
+    _show_notes(run.results, console)
     if run.first_wrong is not None:
         console.print()
         _show_failures(run, order, console)
@@ -76,6 +79,14 @@ def _show_coarse(results: Iterable[Result], console: Console) -> None:
                     style="yellow",
                 )
             )
+
+
+def _show_notes(results: Iterable[Result], console: Console) -> None:
+    """What is to be known of a pass: a near tie that rounding decided."""
+    for result in results:
+        if result.verdict is Verdict.PASS and result.reason:
+            where = f"{result.component}   {result.case} {result.dtype} {result.mode}"
+            console.print(Text(f"{where}   {result.reason}", style="yellow"), soft_wrap=True)
 
 
 def _grouped(results: Iterable[Result], by_kind: bool) -> dict[tuple[str, ...], list[Result]]:

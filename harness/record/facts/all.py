@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from harness.facts.table import FAMILIES
 from harness.model import Component, Fact
 from harness.record.discover import Module
+from harness.record.facts.config import config_facts
+from harness.record.facts.parameters import parameter_facts, parameter_names
+from harness.record.facts.sampling import sampling_facts
+from harness.record.facts.texts import text_facts
 from harness.record.generation import Written
 
 if TYPE_CHECKING:
@@ -13,7 +17,14 @@ if TYPE_CHECKING:
 
 def facts_of_checkpoint(request: "Request", model: Module, components: list[Component]) -> list[Fact]:
     """What holds whatever the model is given: settings, parameters, texts, logits."""
-    return []
+    if request.prompts is None:
+        return []
+    return [
+        *config_facts(model, components),
+        *parameter_facts(request.folder, request.dtypes, parameter_names(model)),
+        *text_facts(request.folder, request.prompts),
+        *sampling_facts(model),
+    ]
 
 
 def written_facts(case: str, dtype: str, written: Written) -> list[Fact]:

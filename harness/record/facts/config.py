@@ -1,0 +1,122 @@
+"""Facts of the configuration: what the loaded reference uses, read off its modules and parameters, not off config.json.
+
+Components are what was shown to be bit-equal, so that a setting that is theirs is what the reference computes with.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from harness.model import Component, Fact
+
+CASE = "checkpoint"
+
+_OF_EVERY_CHOICE = ("repetition_penalty",)
+_OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+_NEUTRAL = {"repetition_penalty": 1, "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0}
+"""The values under which generation settings do nothing, as they do where they are null."""
+_ACTIVATIONS = {"silu": "silu"}
+"""Step -> the reference's word for it."""
+_LENGTH = "original_max_position_embeddings"
+_SCALED_BY = {
+    "linear": (),
+    "dynamic": (_LENGTH,),
+    "yarn": (_LENGTH, "attention_factor", "beta_fast", "beta_slow", "truncate"),
+    "llama3": (_LENGTH, "low_freq_factor", "high_freq_factor"),
+}
+"""Rope type -> the numbers beside its factor."""
+
+_Shapes = dict[str, tuple[int, ...]]
+
+
+def config_facts(model: Any, components: list[Component]) -> list[Fact]:
+    """One fact a setting. One that is not the same in all layers, where it has to be, is left out.
+
+    components: all of them, those that are not kept, too
+    """
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    settings = (
+        *_of_components(components, shapes),
+        ("dtype", _dtype_of_file(model)),
+        ("eos_token_ids", _ids(model.generation_config.eos_token_id)),
+        *_of_generation(model.generation_config),
+    )
+    return [Fact(f"config.{name}", "config", CASE, {}, value) for name, value in settings]
+
+
+def _of_components(components: list[Component], shapes: _Shapes) -> Iterator[tuple[str, Any]]:
+    by_kind: dict[str, list[Component]] = {}
+    for component in components:
+        by_kind.setdefault(component.kind, []).append(component)
+    embedding, head, rotary = (by_kind[kind][0] for kind in ("embed_tokens", "lm_head", "cos"))
+    size = rotary.settings["head_dim"]
+
+    def outputs(kind: str) -> Iterator[int]:
+        return (shapes[component.parameters["weight"]][0] for component in by_kind[kind])
+
+    yield "vocab_size", shapes[embedding.parameters["weight"]][0]
+    yield "hidden_size", shapes[embedding.parameters["weight"]][1]
+    yield "num_hidden_layers", len(by_kind["probs"])
+    yield from _alike("intermediate_size", outputs("gate_proj"))
+    yield from _alike("num_attention_heads", (rows // size for rows in outputs("q_proj")))
+    yield from _alike("num_key_value_heads", (rows // size for rows in outputs("k_proj")))
+    yield "head_dim", size
+    yield from _alike("rms_norm_eps", (component.settings["eps"] for component in by_kind["rms_norm"]))
+    yield "rope_theta", rotary.settings["theta"]
+    yield "rope_scaling", _rope_scaling(rotary.settings.get("scaling"))
+    yield "windows", [component.settings["window"] for component in by_kind["probs"]]
+    yield from _alike("scaling", (component.settings["scaling"] for component in by_kind["scores"]))
+    yield from _alike("hidden_act", (_ACTIVATIONS.get(c.step or "", c.step) for c in by_kind["act"]))
+    for name, kinds in (
+        ("qkv_bias", ("q_proj", "k_proj", "v_proj")),
+        ("o_bias", ("o_proj",)),
+        ("mlp_bias", ("gate_proj", "up_proj", "down_proj")),
+    ):
+        yield from _alike(name, ("bias" in c.parameters for kind in kinds for c in by_kind[kind]))
+    yield "qk_norm", any(component.name.endswith("q_norm") for component in components)
+    yield "tie_word_embeddings", head.parameters["weight"] == embedding.parameters["weight"]
+
+
+def _rope_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What angles follow from, by rope type. The length that is stretched has one name, whatever a type calls it."""
+    if scaling is None:
+        return None
+    told = {_LENGTH: scaling["max_position_embeddings"], **scaling}
+    return {name: told[name] for name in ("rope_type", "factor", *_SCALED_BY[scaling["rope_type"]])}
+
+
+def _alike(name: str, values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """The value of all layers, if it is the same."""
+    first, *others = values
+    if all(other == first for other in others):
+        yield name, first
+
+
+def _dtype_of_file(model: Any) -> str | None:
+    """What config.json says that the checkpoint is in. The loaded model is in the dtype that was asked for."""
+    from transformers import AutoConfig
+
+    dtype = AutoConfig.from_pretrained(model.config.name_or_path).dtype
+    return None if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def _ids(value: Any) -> list[int]:
+    return sorted(value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def _of_generation(config: Any) -> Iterator[tuple[str, Any]]:
+    """What is in effect when the reference writes by itself; null for what does nothing.
+
+    config: a `GenerationConfig`, which has null for what the file does not set
+    """
+    known = getattr(config, "_get_default_generation_params", None)
+    defaults: dict[str, Any] = known() if known else {}  # older versions have them in the attributes
+
+    def setting(name: str) -> Any:
+        value = getattr(config, name, None)
+        return defaults.get(name) if value is None else value
+
+    sampled = bool(setting("do_sample"))
+    yield "generation.do_sample", sampled
+    for name in (*_OF_EVERY_CHOICE, *_OF_SAMPLING):
+        value = setting(name) if sampled or name in _OF_EVERY_CHOICE else None
+        yield f"generation.{name}", None if value == _NEUTRAL[name] else value
