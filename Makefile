@@ -39,7 +39,7 @@ real: .venv/installed ## Record and replay a real checkpoint, and let it write: 
 	@mkdir -p real
 	$(BIN)/goldens record --checkpoint "$(MODEL)" -o real/real.h5 --dtype float32 --dtype bfloat16
 	$(BIN)/goldens replay real/real.h5 --checkpoint "$(MODEL)" --by-kind
-	$(BIN)/python benchmarks/greedy.py "$(MODEL)"
+	$(BIN)/python benchmarks/generation.py "$(MODEL)"
 
 story: .venv/installed ## Write docs/phase-3a1.md again, from a recording and replays
 	$(BIN)/python docs/make_phase_3a1.py

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Facts = Literal["config", "parameters", "tokenizer", "chat_template", "sampling", "draws"]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 _DEFAULT_CASES = (
@@ -98,6 +99,7 @@ class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cases: tuple[str, ...] = ()
     randomized: tuple[Randomized, ...] = ()
     generation: tuple[Generation, ...] = ()
+    facts: tuple[Facts, ...] | None = None
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -120,6 +122,7 @@ class Suite:
 
     checkpoint: a folder or a hub id; golden: where the golden file goes
     cases: names from the file `prompts`, in the order in which they are recorded, before the randomized ones
+    facts: which families of facts are recorded, beside those of texts that are written; None for all
     keep: what of a recording is written, as the command line's --keep says it
     """
 
@@ -131,6 +134,7 @@ class Suite:
     cases: tuple[str, ...]
     randomized: tuple[Randomized, ...]
     generation: tuple[Generation, ...] = ()
+    facts: tuple[str, ...] | None = None
     keep: tuple[str, ...] = ()
 
 
@@ -149,6 +153,7 @@ def load_suite(path: str | Path) -> Suite:
         cases=written.cases,
         randomized=written.randomized,
         generation=written.generation,
+        facts=written.facts,
         keep=written.keep,
     )
 

@@ -10,6 +10,7 @@ A key that is absent means what it means in the reference. In particular an abse
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ _READ = frozenset(
     {
         "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
         "num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta",
-        "rope_parameters", "rope_scaling", "tie_word_embeddings", "attention_bias", "layer_types",
+        "rope_parameters", "rope_scaling", "max_position_embeddings", "original_max_position_embeddings",
+        "tie_word_embeddings", "attention_bias", "layer_types",
         "use_sliding_window", "sliding_window", "max_window_layers", "eos_token_id", "dtype", "torch_dtype",
     }
 )
@@ -54,8 +56,6 @@ _WITHOUT_EFFECT = frozenset(
         "chunk_size_feed_forward", "use_bfloat16", "tf_legacy_loss", "attn_implementation",
         "_attn_implementation", "_attn_implementation_autoset", "_flash_attn_2_enabled",
         "tie_last_hidden_states", "cross_attention_hidden_size",
-        # the default RoPE knows no longest position
-        "max_position_embeddings",
         # ids and settings of generation: none of them reaches the forward pass
         "bos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "prefix", "max_length",
         "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
@@ -66,9 +66,24 @@ _WITHOUT_EFFECT = frozenset(
         "begin_suppress_tokens",
     }
 )
+
+# What an object of RoPE settings may hold beside the base, for each rope type; `type` is the older name of `rope_type`.
+_ROPE_KEYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor", "original_max_position_embeddings"),
+    "yarn": (
+        "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
+        "mscale", "mscale_all_dim", "truncate",
+    ),
+    "llama3": ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
+}
 # fmt: on
+_ROPE_COMMON = ("rope_type", "rope_theta", "partial_rotary_factor")
 
 _DEFAULT_THETA = 10_000.0
+_DEFAULT_LONGEST = 32_768
+_YARN_NUMBERS = ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")
 _DEFAULT_QWEN3_HEAD_DIM = 128
 _DEFAULT_MAX_WINDOW_LAYERS = 28
 
@@ -78,9 +93,30 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """How frequencies are made slower for texts longer than `original_max_position_embeddings`.
+
+    rope_type: `linear`, `dynamic`, `yarn` or `llama3`; what a type does not use is as it stands here
+    original_max_position_embeddings: of `linear` and `dynamic`, the configuration's `max_position_embeddings`
+    attention_factor: what cos and sin are multiplied by; `mscale` and `mscale_all_dim` have gone into it
+    """
+
+    rope_type: str
+    factor: float
+    original_max_position_embeddings: int
+    attention_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+
+@dataclass(frozen=True)
 class Config:
     """What the forward pass depends on.
 
+    rope_scaling: None for frequencies as they follow from `rope_theta`
     windows: for each layer how many keys a query sees, its own among them; None sees all before it
     qk_norm: Qwen3's norms over the heads of queries and keys
     eos_token_ids: generation stops at any of them
@@ -104,6 +140,7 @@ class Config:
     tie_word_embeddings: bool
     eos_token_ids: tuple[int, ...] = ()
     dtype: str | None = None
+    rope_scaling: RopeScaling | None = None
 
 
 def read(folder: str | Path) -> Config:
@@ -143,6 +180,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
     qwen3 = model_type == "qwen3"
     # Qwen2 always has these biases: the reference does not look at attention_bias there.
     attention_bias = _boolean(raw, "attention_bias") if qwen3 else False
+    rope = _rope_settings(raw)
     return Config(
         model_type=model_type,
         vocab_size=_positive_int(raw, "vocab_size"),
@@ -153,7 +191,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         num_key_value_heads=kv_heads,
         head_dim=_head_dim(raw, _DEFAULT_QWEN3_HEAD_DIM if qwen3 else hidden // heads),
         rms_norm_eps=_positive_float("rms_norm_eps", raw.get("rms_norm_eps")),
-        rope_theta=_rope_theta(raw),
+        rope_theta=_positive_float("rope_theta", rope.get("rope_theta", _DEFAULT_THETA)),
         windows=_windows(raw, layers),
         qkv_bias=attention_bias if qwen3 else True,
         o_bias=attention_bias,
@@ -161,6 +199,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         tie_word_embeddings=_boolean(raw, "tie_word_embeddings"),
         eos_token_ids=_eos_token_ids(raw.get("eos_token_id")),
         dtype=raw.get("dtype", raw.get("torch_dtype")),
+        rope_scaling=_rope_scaling(raw, rope),
     )
 
 
@@ -198,30 +237,96 @@ def _head_dim(raw: Mapping[str, Any], default: int) -> int:
     return size
 
 
-def _rope_theta(raw: Mapping[str, Any]) -> float:
-    """From `rope_parameters` (transformers 5) or from beside `rope_scaling` (4); both must agree."""
+def _rope_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """From `rope_parameters` (transformers 5), `rope_scaling` (4) and beside them; all must agree."""
     given = {"rope_theta": raw["rope_theta"]} if "rope_theta" in raw else {}
     for key in ("rope_parameters", "rope_scaling"):
-        parameters = raw.get(key)
-        if parameters is None:
-            continue
-        if not isinstance(parameters, Mapping):
-            raise ConfigError(f"{key} is {parameters!r}, but an object of settings or null was expected")
-        for name, value in parameters.items():
-            if name in ("rope_type", "type") and value != "default":
-                raise ConfigError(f"{key}.{name} is {value!r}, but only 'default' is implemented")
-            if name == "partial_rotary_factor" and value not in (None, 1, 1.0):
-                raise ConfigError(f"{key}.{name} is {value!r}, but only 1.0 is implemented")
-            if name not in ("rope_type", "type", "partial_rotary_factor", "rope_theta"):
-                raise ConfigError(f"{key}.{name} is a setting this model does not know (here {value!r})")
-        if "rope_theta" in parameters:
-            given[f"{key}.rope_theta"] = parameters["rope_theta"]
-    thetas = {name: _positive_float(name, value) for name, value in given.items()}
-    if len(set(thetas.values())) > 1:
+        given |= {f"{key}.{name}": value for name, value in _rope_object(raw, key).items()}
+    found: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for place, value in given.items():
+        name = place.rpartition(".")[2]
+        name = "rope_type" if name == "type" else name
+        if name in found and found[name] != value:
+            raise ConfigError(
+                f"{places[name]} = {found[name]!r} and {place} = {value!r} contradict each other; keep one"
+            )
+        found[name], places[name] = value, place
+    rope_type = found.setdefault("rope_type", "default")
+    if not isinstance(rope_type, str) or rope_type not in _ROPE_KEYS:
         raise ConfigError(
-            f"{' and '.join(f'{k} = {v}' for k, v in thetas.items())} contradict each other; keep one"
+            f"{places['rope_type']} is {rope_type!r}, but only {', '.join(map(repr, _ROPE_KEYS))} are implemented"
         )
-    return next(iter(thetas.values()), _DEFAULT_THETA)
+    for name in found.keys() - {*_ROPE_COMMON, *_ROPE_KEYS[rope_type]}:
+        raise ConfigError(
+            f"{places[name]} is a setting this model does not know for rope_type {rope_type!r} (here {found[name]!r})"
+        )
+    if found.get("partial_rotary_factor") not in (None, 1, 1.0):
+        raise ConfigError(
+            f"{places['partial_rotary_factor']} is {found['partial_rotary_factor']!r}, but only 1.0 is implemented"
+        )
+    return found
+
+
+def _rope_object(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = raw.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise ConfigError(f"{key} is {found!r}, but an object of settings or null was expected")
+    return found or {}
+
+
+def _rope_scaling(raw: Mapping[str, Any], rope: Mapping[str, Any]) -> RopeScaling | None:
+    """rope: as `_rope_settings` gives it."""
+    rope_type = rope["rope_type"]
+    if rope_type == "default":
+        return None
+    longest = _positive_int({"max_position_embeddings": _DEFAULT_LONGEST, **raw}, "max_position_embeddings")
+    original = longest if rope_type in ("linear", "dynamic") else _original_length(raw, rope, longest)
+    if rope_type == "dynamic" and rope.get("original_max_position_embeddings", longest) != longest:
+        raise ConfigError(
+            f"original_max_position_embeddings is {rope['original_max_position_embeddings']!r}, but rope_type "
+            f"'dynamic' scales from max_position_embeddings, {longest}: leave it out"
+        )
+    factor = rope.get("factor")
+    if rope_type == "yarn" and "factor" in rope and factor is None:
+        factor = longest / original
+    factor = _positive_float("factor of rope_parameters or rope_scaling", factor)
+    if rope_type == "yarn":
+        return _yarn(rope, factor, original)
+    if rope_type == "llama3":
+        low = _positive_float("low_freq_factor", rope.get("low_freq_factor"))
+        high = _positive_float("high_freq_factor", rope.get("high_freq_factor"))
+        if high <= low:
+            raise ConfigError(
+                f"high_freq_factor is {high}, but more than low_freq_factor, {low}, was expected"
+            )
+        return RopeScaling(rope_type, factor, original, low_freq_factor=low, high_freq_factor=high)
+    return RopeScaling(rope_type, factor, original)
+
+
+def _original_length(raw: Mapping[str, Any], rope: Mapping[str, Any], longest: int) -> int:
+    """Beside the object of RoPE settings or in it, as some models have it; else the longest position."""
+    key = "original_max_position_embeddings"
+    given = [_positive_int(place, key) for place in (raw, rope) if key in place]
+    if len(set(given)) > 1:
+        raise ConfigError(f"{key} is {given[0]} in one place and {given[1]} in another; keep one")
+    return given[0] if given else longest
+
+
+def _yarn(rope: Mapping[str, Any], factor: float, original: int) -> RopeScaling:
+    """A setting that is null is as if it were absent, as in the reference."""
+    given = {name: _positive_float(name, rope[name]) for name in _YARN_NUMBERS if rope.get(name) is not None}
+    mscale, all_dim = given.pop("mscale", None), given.pop("mscale_all_dim", None)
+    inferred = _enlargement(factor)
+    if mscale is not None and all_dim is not None:
+        inferred = _enlargement(factor, mscale) / _enlargement(factor, all_dim)
+    truncate = _boolean({"truncate": True, **rope}, "truncate")
+    return RopeScaling("yarn", factor, original, **{"attention_factor": inferred, **given}, truncate=truncate)
+
+
+def _enlargement(factor: float, mscale: float = 1.0) -> float:
+    """By how much YaRN enlarges cos and sin for `factor` times the length."""
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def _windows(raw: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:

@@ -22,7 +22,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, dtype: str):
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, dtype=dtype)
-        self.rotary_emb = RotaryEmbedding(config.rope_theta, config.head_dim, dtype)
+        self.rotary_emb = RotaryEmbedding(config.rope_theta, config.head_dim, dtype, config.rope_scaling)
         self.layers = nnx.List(
             [DecoderLayer(config, window=window, dtype=dtype) for window in config.windows]
         )

@@ -12,8 +12,8 @@ exponential, sine or normal distribution is involved, since those differ in the 
 import json
 import sys
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ml_dtypes
@@ -23,17 +23,20 @@ from safetensors.numpy import save_file
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 END_OF_TEXT, END_OF_TURN = 256, 258
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
+
+PENALISED = {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20, "top_p": 0.8}
+"""What a checkpoint may bring in without a word: greedy texts are others, too, under the penalty."""
+THINKING = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's shape, how its config.json is written, and how loud its weights are."""
+    """A model's shape, how its config.json is written, and how loud its weights are.
+
+    rope: how frequencies are scaled for texts longer than the original length; empty if they are not
+    generation: settings of generation_config.json; ends: token ids that end a text beside those of all
+    """
 
     name: str
     model_type: str
@@ -52,10 +55,24 @@ class Checkpoint:
     max_window_layers: int
     final_norm: float
     branch: float
+    longest: int = 32768
+    rope: Mapping[str, object] = field(default_factory=dict)
+    generation: Mapping[str, object] = field(default_factory=lambda: {"do_sample": False})
+    ends: tuple[int, ...] = ()
 
     @property
     def has_biases(self) -> bool:
         return self.model_type == "qwen2"
+
+
+def scaled(name: str, config_form: int, longest: int, **rope: object) -> Checkpoint:
+    """One layer with a scaled RoPE: heads of 16, so that there are frequencies on both sides of a ramp and on it."""
+    return Checkpoint(
+        name=name, model_type="qwen2", config_form=config_form, vocab=272, hidden=48, intermediate=32,
+        layers=1, heads=4, kv_heads=2, head_dim=16, tied=True, rope_theta=1e6,
+        sliding_window=16, use_sliding_window=False, max_window_layers=1, final_norm=12.0, branch=0.5,
+        longest=longest, rope=rope,
+    )  # fmt: skip
 
 
 CHECKPOINTS = (
@@ -65,18 +82,34 @@ CHECKPOINTS = (
         name="qwen2-tiny", model_type="qwen2", config_form=4, vocab=512, hidden=112, intermediate=160,
         layers=3, heads=14, kv_heads=2, head_dim=8, tied=False, rope_theta=1e6,
         sliding_window=16, use_sliding_window=False, max_window_layers=1, final_norm=1.0, branch=0.5,
+        generation=PENALISED,
     ),
-    # Heads twice as wide as hidden / heads, norms on queries and keys, a window from layer 1 on.
+    # Heads twice as wide as hidden / heads, norms on queries and keys, a window from layer 1 on. One of the texts
+    # that are written after `left-padded` comes upon token 148, and ends.
     Checkpoint(
         name="qwen3-tiny", model_type="qwen3", config_form=5, vocab=384, hidden=64, intermediate=128,
         layers=3, heads=8, kv_heads=4, head_dim=16, tied=True, rope_theta=5e6,
         sliding_window=16, use_sliding_window=True, max_window_layers=1, final_norm=8.0, branch=0.5,
+        generation=THINKING, ends=(148,),
     ),
     # More than ten layers, so that layers.10 must not sort before layers.2.
     Checkpoint(
         name="qwen2-deep", model_type="qwen2", config_form=5, vocab=320, hidden=32, intermediate=64,
         layers=12, heads=4, kv_heads=2, head_dim=8, tied=True, rope_theta=1e6,
         sliding_window=16, use_sliding_window=False, max_window_layers=12, final_norm=12.0, branch=0.5,
+    ),
+    scaled("qwen2-linear", 4, 64, type="linear", factor=4.0),
+    # So short that one text of a batch is within the original length, and another beyond.
+    scaled("qwen2-dynamic", 5, 8, rope_type="dynamic", factor=4.0),
+    # The ends of the ramp are not YaRN's own, and the factor is not the quotient of the two lengths.
+    scaled(
+        "qwen2-yarn", 4, 1280, type="yarn", factor=4.0, original_max_position_embeddings=256,
+        beta_fast=24, beta_slow=2,
+    ),
+    # Two waves lie between the ends.
+    scaled(
+        "qwen2-llama3", 5, 1024, rope_type="llama3", factor=8.0, original_max_position_embeddings=256,
+        low_freq_factor=1.0, high_freq_factor=8.0,
     ),
 )  # fmt: skip
 
@@ -176,7 +209,7 @@ def config(spec: Checkpoint) -> dict[str, object]:
         "hidden_size": spec.hidden,
         "initializer_range": 0.02,
         "intermediate_size": spec.intermediate,
-        "max_position_embeddings": 32768,
+        "max_position_embeddings": spec.longest,
         "max_window_layers": spec.max_window_layers,
         "model_type": spec.model_type,
         "num_attention_heads": spec.heads,
@@ -190,13 +223,16 @@ def config(spec: Checkpoint) -> dict[str, object]:
         "vocab_size": spec.vocab,
     }
     if spec.model_type == "qwen3":
-        common |= {"attention_bias": False, "head_dim": spec.head_dim}
+        common |= {"attention_bias": False}
+    if spec.head_dim * spec.heads != spec.hidden:
+        common |= {"head_dim": spec.head_dim}
     if spec.config_form == 4:
-        return common | {"rope_theta": spec.rope_theta, "torch_dtype": "bfloat16"}
+        common |= {"rope_theta": spec.rope_theta, "torch_dtype": "bfloat16"}
+        return common | ({"rope_scaling": dict(spec.rope)} if spec.rope else {})
     return common | {
         "dtype": "bfloat16",
         "layer_types": [layer_type(spec, layer) for layer in range(spec.layers)],
-        "rope_parameters": {"rope_theta": spec.rope_theta, "rope_type": "default"},
+        "rope_parameters": {"rope_theta": spec.rope_theta, "rope_type": "default", **spec.rope},
     }
 
 
@@ -260,16 +296,19 @@ def write_checkpoint(folder: Path, spec: Checkpoint) -> None:
         folder / "generation_config.json",
         {
             "bos_token_id": END_OF_TEXT,
-            "do_sample": False,
-            "eos_token_id": [END_OF_TURN, END_OF_TEXT],
+            "eos_token_id": [END_OF_TURN, END_OF_TEXT, *spec.ends],
             "pad_token_id": END_OF_TEXT,
+            **spec.generation,
         },
     )
+    in_config = spec.config_form == 4
+    if not in_config:
+        (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     write_json(
         folder / "tokenizer_config.json",
         {
             "add_bos_token": False,
-            "chat_template": CHAT_TEMPLATE,
+            **({"chat_template": CHAT_TEMPLATE} if in_config else {}),
             "clean_up_tokenization_spaces": False,
             "eos_token": "<|im_end|>",
             "model_max_length": 32768,

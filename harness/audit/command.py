@@ -15,7 +15,7 @@ from harness.audit.outcome import Audit
 from harness.audit.patched import patched_factory, read_faults
 from harness.audit.run import Auditor
 from harness.errors import GoldensError, nearest
-from harness.model import UNIT_ROUNDOFF, Golden
+from harness.model import UNIT_ROUNDOFF, FactIn, Golden
 from harness.replay.session import checked_factory, checkpoint_folder
 from harness.settings import fault_settings, port_setting
 from harness.store.reader import GoldenFile
@@ -38,10 +38,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is audited of one golden file. goldens: those of one dtype; folder: the recorded checkpoint."""
+    """What is audited of one golden file. goldens, facts: those of one dtype; folder: the recorded checkpoint."""
 
     file: GoldenFile
     goldens: Sequence[Golden]
+    facts: Sequence[FactIn]
     dtype: str
     folder: Path
 
@@ -80,13 +81,14 @@ def select(file: GoldenFile, question: Question) -> Asked:
     """Raises GoldensError for what the file does not have, and for another checkpoint than the recorded one."""
     dtype = question.dtype or min(file.dtypes, key=UNIT_ROUNDOFF.__getitem__)
     goldens = file.select(cases=question.cases, dtypes=[dtype])
+    facts = file.select_facts(cases=question.cases, dtypes=[dtype])
     checked_factory(file, question.port, question.checkpoint)
-    return Asked(file, goldens, dtype, checkpoint_folder(file, question.checkpoint))
+    return Asked(file, goldens, facts, dtype, checkpoint_folder(file, question.checkpoint))
 
 
 def audit(asked: Asked, question: Question, faults: Sequence[Fault], progress: Console) -> Audit:
     """Plant every fault and replay; a bar on `progress` shows how far it is."""
-    auditor = Auditor(asked.file, asked.goldens, asked.dtype, question.port, asked.folder)
+    auditor = Auditor(asked.file, asked.goldens, asked.dtype, question.port, asked.folder, asked.facts)
     bar = track(
         faults,
         description=asked.file.path.name,

@@ -17,6 +17,7 @@ from harness.replay.decode import along_tokens, asked_in_decode, decode
 from harness.replay.modes import replays
 from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port
 from harness.report.result import ratio
+from harness.report.wording import amount
 from harness.store.reader import GoldenFile
 
 Array = Any
@@ -146,3 +147,29 @@ def _ratios(file: GoldenFile, golden: Golden, mode: Mode, right: Array, wrong: A
         ratio(found, noise),
         ratio(found, limit(floor, golden.dtype, mode, component.exact, sizes)),
     )
+
+
+def why(found: Effect) -> str:
+    """Why nothing sees a fault with this effect."""
+    if not found.modes:
+        return "not measured: nothing could be run both with and without the fault"
+    if found.exact:
+        return "makes no difference with these inputs and weights: every answer is bit by bit the same"
+    if not found.over_floor:
+        return "cannot be seen with these inputs: it changes nothing but padding"
+    if found.over_limit <= 1:
+        return f"cannot be seen with these inputs or weights: it {changes(found)}, most of all"
+    return f"missed although it could be seen: it {changes(found)}"
+
+
+def why_answered(found: Effect) -> str:
+    """The same of a fault that only facts could show."""
+    if found.exact:
+        return "makes no difference here: every answer is bit by bit the same"
+    return "cannot be seen here: answers differ, and all of them pass"
+
+
+def changes(found: Effect) -> str:
+    """How much, and where, in words."""
+    told = f"changes {found.component} ({found.case}) by {amount(found.over_floor)} x noise floor"
+    return told if found.over_limit <= 1 else f"{told}, {amount(found.over_limit)} times what passes"

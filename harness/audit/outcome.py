@@ -34,7 +34,7 @@ class Naming(enum.StrEnum):
 class Effect(msgspec.Struct, frozen=True):
     """How much a missed fault changes, in the worst view of the worst golden.
 
-    modes: those in which anything was compared; where it is in none, nothing is known
+    modes: those in which anything was compared, or families of facts; where there is none, nothing is known
 
     over_floor, over_limit: in noise floors, and in what passes
     component, case: where; exact: every answer is bit by bit that of the port without the fault
@@ -53,10 +53,11 @@ class Effect(msgspec.Struct, frozen=True):
 class FaultResult(msgspec.Struct, frozen=True):
     """One fault, planted into a port and replayed against one golden file.
 
-    planting: `answer`, `overrides`, `rewired`, `config`, `checkpoint` or `source`; a fault of the port's source may
-        have the name of one of the catalogue
-    mode: the first one that caught it: `loading`, `isolated`, `end-to-end`, `decode`
-    first: the first wrong component, planted: whether the fault is in it; of a fault caught when loading, nothing
+    planting: `answer`, `overrides`, `rewired`, `config`, `checkpoint`, `method` or `source`; a fault of the port's
+        source may have the name of one of the catalogue
+    mode: what caught it first: `loading`, `isolated`, `end-to-end`, `decode`, or a family of facts: `chat template`
+    first: the first wrong component or fact, planted: whether the fault is in it; of a fault caught when loading,
+        nothing
     cases: those in which it is caught; where whole runs are replayed, the first one
     namable: whether any hypothesis is known to be its right name
     hypotheses, text: what the diagnosis says of the first wrong component
@@ -83,7 +84,7 @@ class FaultResult(msgspec.Struct, frozen=True):
 
     @property
     def ran(self) -> bool:
-        """Whether it was caught by a component that ran: one caught when loading has no first wrong component."""
+        """Whether it was caught by what the port did: one caught when loading has no first wrong component."""
         return self.verdict is Verdict.CAUGHT and self.mode != LOADING
 
     @property

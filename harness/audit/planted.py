@@ -18,6 +18,7 @@ from harness.audit.fault import (
     EditedCheckpoint,
     EditedConfig,
     Lacking,
+    Method,
     Overrides,
     Patch,
     Planting,
@@ -118,6 +119,11 @@ class Planted:
             raise Lacking(f"the port does not offer `apply`: {_NOT_SEEN}")
 
     @property
+    def overridden(self) -> Port | None:
+        """The port with other parameters, as the port itself made it; None for a fault in something else."""
+        return self._overridden
+
+    @property
     def traces(self) -> bool:
         """Whether it can be run as a whole: not when the golden file lacks a component that another one needs."""
         return self._overridden is not None or not _incomplete(self._wiring)
@@ -159,24 +165,28 @@ class Planted:
 
 
 def planted(
-    planting: Planting, components: Sequence[Component], parameters: Arrays | None = None
+    planting: Planting,
+    components: Sequence[Component],
+    parameters: Arrays | None = None,
+    facts: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The components that a fault is in, in forward order.
+    """The components that a fault is in, in forward order, and the facts.
 
-    parameters: the port's own, which only `Overrides` needs. Raises DoesNotApply when there are none.
+    parameters: the port's own, which only `Overrides` needs; facts: the names of those that the fault is in
+    Raises DoesNotApply when there are none.
     """
     if isinstance(planting, Overrides):
         return _some(holders(_overrides(planting, parameters or {}, components), components))
     if isinstance(planting, Rewired):
         edges = planting.edges(components)
         return _some(component.name for component in components if edges.get(component.name))
-    return _some(component.name for component in components if _matches(planting, component))
+    return _some([*(component.name for component in components if _matches(planting, component)), *facts])
 
 
 def _some(names: Iterable[str]) -> tuple[str, ...]:
     found = tuple(names)
     if not found:
-        raise DoesNotApply("the golden file has no component that the fault is in")
+        raise DoesNotApply("the golden file has no component or fact that the fault is in")
     return found
 
 
@@ -190,7 +200,9 @@ def wiring(components: Sequence[Component]) -> Wiring:
     return {c.name: {"output": c.composite_of} if c.composite_of else c.inputs for c in components}
 
 
-def _matches(planting: Answer | EditedConfig | EditedCheckpoint | Patch, component: Component) -> bool:
+def _matches(
+    planting: Answer | EditedConfig | EditedCheckpoint | Method | Patch, component: Component
+) -> bool:
     named = component.step is not None and any(fnmatchcase(component.name, glob) for glob in planting.at)
     return named and (not isinstance(planting, Answer) or planting.when(component))
 

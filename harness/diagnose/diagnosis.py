@@ -3,14 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from harness.diagnose.decode import explain_decode
 from harness.diagnose.explain import explain, family
+from harness.diagnose.facts import explain_facts
 from harness.diagnose.patterns import cast_orders, low_precision
 from harness.diagnose.subject import Subject
 from harness.diagnose.wiring import explain_wiring
 from harness.errors import GoldensError
 from harness.guard.blindness import blind_spots_of_case
 from harness.model import Golden, Mode, Verdict
-from harness.replay.facts import explanation_of
 from harness.replay.session import Session
 from harness.report.result import Explanation, Result
 from harness.weights import Weights
@@ -25,12 +26,14 @@ def diagnose(
     """Explain a whole replay. folder: the recorded checkpoint; withheld: hypotheses that may not be named."""
     facts = {(fact.component, fact.case, fact.dtype): fact for fact in session.file.select_facts()}
     asked = [facts.get((result.component, result.case, result.dtype)) for result in results]
-    told = [explanation_of(fact, session.found(fact)) for fact in asked if fact is not None]
+    told = explain_facts((fact, session.found(fact)) for fact in asked if fact is not None)
     results = [result for result, fact in zip(results, asked, strict=True) if fact is None]
     explanations, notes = _isolated(session, folder, results, withheld)
     explanations += explain_wiring(Subject(session.file, session.port, {}), results)
-    first = [explanation for explanation in told if explanation is not None]
-    return [*first, *explanations], [*notes, *_blind(session, results)]
+    in_decode, more = _decode(session, folder, results, withheld)
+    explanations += in_decode
+    notes += [note for note in more if note not in notes]
+    return [*told, *explanations], [*notes, *_blind(session, results)]
 
 
 def diagnose_one(session: Session, folder: Path, golden: Golden, mode: Mode) -> Told:
@@ -41,6 +44,9 @@ def diagnose_one(session: Session, folder: Path, golden: Golden, mode: Mode) -> 
     results = list(_beside(session, golden, mode))
     if mode is Mode.ISOLATED:
         explanations, notes = _isolated(session, folder, results)
+        return explanations, [*notes, *_blind(session, results)]
+    if mode is Mode.DECODE:
+        explanations, notes = _decode(session, folder, results)
         return explanations, [*notes, *_blind(session, results)]
     return explain_wiring(Subject(session.file, session.port, {}), results), list(_blind(session, results))
 
@@ -58,8 +64,20 @@ def _isolated(
     return explanations, notes
 
 
+def _decode(
+    session: Session, folder: Path, results: Sequence[Result], withheld: Collection[str] = ()
+) -> Told:
+    """A whole run of the port's own, for which it is asked once more."""
+    if not any(result.verdict is Verdict.FAIL for result in results if result.mode is Mode.DECODE):
+        return [], []
+    try:
+        return explain_decode(Subject(session.file, session.port, Weights(folder), withheld), results), []
+    except GoldensError as error:
+        return [], [f"not explained: {error}"]
+
+
 def _beside(session: Session, golden: Golden, mode: Mode) -> Iterator[Result]:
-    """Isolated, its family in all cases; end to end, what it takes in, and both by themselves."""
+    """Isolated, its family in all cases; in a whole run, what it takes in, and both by themselves."""
     alike = _alike(session, golden, mode)
     for other in session.file.contents.goldens:
         if other.dtype != golden.dtype or not alike(other):
@@ -67,14 +85,14 @@ def _beside(session: Session, golden: Golden, mode: Mode) -> Iterator[Result]:
         if other.isolated is not None:
             yield session.isolated(other)
         if mode is not Mode.ISOLATED:
-            yield session.end_to_end(other)
+            yield session.result(other, mode)
 
 
 def _alike(session: Session, golden: Golden, mode: Mode) -> Callable[[Golden], bool]:
     component = session.file.component(golden.component)
     if mode is Mode.ISOLATED:
         return lambda other: family(session.file.component(other.component)) == family(component)
-    wanted = {component.name, *component.inputs.values()}
+    wanted = {component.name, component.composite_of, *component.inputs.values()}
     return lambda other: other.case == golden.case and other.component in wanted
 
 

@@ -54,10 +54,10 @@ def explain(subject: Subject, results: Iterable[Result]) -> list[Explanation]:
         for name, own in by_component.items()
         if any(result.verdict is Verdict.FAIL for result in own)
     ]
-    return [finding.explanation() for finding in _together(findings)]
+    return [finding.explanation() for finding in together(findings)]
 
 
-def _together(findings: Sequence[Finding]) -> Iterator[Finding]:
+def together(findings: Sequence[Finding]) -> Iterator[Finding]:
     """What the findings say of each other; those without a number say nothing."""
     compared = [finding for finding in findings if finding.strength is not None]
     settled = {f.component.name: f for f in _of_both(list(_agreed(list(_strongest_first(compared)))))}

@@ -53,9 +53,13 @@ def _judge(fact: Fact, answer: Any, context: Context) -> Found:
     most = int(np.argmax(np.abs(counts / counts.sum() - right)))
     return explained(
         f"in {counts.sum()} draws token {most} came {counts[most]} times, where {right[most] * counts.sum():.0f} "
-        f"are expected; a right port draws so with a probability of p = {p:.1g}, and {FALSE_ALARMS:g} is allowed",
+        f"are expected; draws of a right port are as far off with p {_told(p)}, and {FALSE_ALARMS:g} passes",
         fitting,
     )
+
+
+def _told(p: float) -> str:
+    return f"= {p:.1g}" if p else "below 1e-300"
 
 
 def chance(counts: Array, probs: Array) -> float:

@@ -23,6 +23,9 @@ def _ask(port: Any, fact: Fact) -> Any:
     return port.generate(ids, mask, fact.given["max_new_tokens"])
 
 
+_EXCHANGED = "texts of a batch are exchanged"
+
+
 @dataclass(frozen=True)
 class _Text:
     """One text of the batch as it was written: its own tokens, and the one that ended it, or -1."""
@@ -37,6 +40,8 @@ def _judge(fact: Fact, answer: Any, context: Context) -> Found:
     if isinstance(texts, str):
         return wrong(texts)
     notes = []
+    if len(texts) > 1 and texts != expected and texts == expected[::-1]:
+        return wrong("the texts of the batch are in reverse order", "texts_exchanged", text=_EXCHANGED)
     for number, (ours, theirs) in enumerate(zip(texts, expected, strict=True)):
         found = _compare(_Place(fact, context, number), ours, theirs)
         if found.verdict is Verdict.FAIL:
@@ -77,21 +82,32 @@ class _Place:
 
     @property
     def prompt(self) -> list[int]:
-        return list(self.fact.given["token_ids"][self.number])
+        """Its tokens, without padding."""
+        row = (self.fact.given[name][self.number] for name in ("token_ids", "attention_mask"))
+        return [token for token, real in zip(*row, strict=True) if real]
 
 
 def _compare(place: _Place, ours: _Text, theirs: _Text) -> Found:
     shared = min(len(ours.tokens), len(theirs.tokens))
     parting = next((step for step in range(shared) if ours.tokens[step] != theirs.tokens[step]), None)
+    if theirs.tokens[1:] == ours.tokens:
+        text = "the first new token is left out"
+        return wrong(
+            f"{place.told} begins with the second token of the reference", "first_token_missing", text=text
+        )
     if parting is not None:
         return _parted(place, parting, ours.tokens[parting], theirs.tokens[: parting + 1])
     if len(ours.tokens) > shared:
         name, text = ("eos_ignored", f"token {theirs.stop} ends a text, and the port does not stop at it")
+        if theirs.stop == -1:
+            name, text = "limit_too_large", "more new tokens are written than were asked for"
         return wrong(
             f"{place.told} goes on after step {shared}, where the reference ended it", name, text=text
         )
     if len(ours.tokens) < len(theirs.tokens):
         name, text = ("stopped_early", "a token ends the text that does not end one in the reference")
+        if ours.stop == theirs.stop and ours.tokens == theirs.tokens[:-1]:
+            name, text = "eos_left_out", "the token that ends a text is not counted to it"
         if ours.stop == -1:
             name, text = "limit_too_small", "fewer new tokens are written than were asked for"
         reason = (
@@ -114,15 +130,14 @@ def _end(token: int) -> str:
 def _parted(place: _Place, step: int, ours: int, until: Sequence[int]) -> Found:
     """What it means that the port chose another token at a step. until: the reference's tokens, its own last."""
     what = f"{place.told} parts at step {step}: token {ours}, where the reference has {until[-1]}"
-    prompt = place.prompt
-    if step == 0 and ours == next(token for token, real in _real(place) if real):
+    if step == 0 and ours == place.prompt[0]:
         return wrong(what, "prompt_repeated", text="the prompt is handed out in front of what was written")
     golden = _logits(place)
     if golden is None:
         return wrong(f"{what}; the golden file has no logits to tell a near tie by")
     raw = place.context.session.file.output(golden)[place.number, step].astype(float)
     penalty = place.fact.given.get("repetition_penalty") or 1.0
-    scores = _penalised(raw, [*prompt, *until[:-1]], penalty)
+    scores = _penalised(raw, [*place.prompt, *until[:-1]], penalty)
     gap, explained = float(scores[until[-1]] - scores[ours]), _explained(golden, raw)
     drift = _drift(place)
     if gap <= explained:
@@ -134,10 +149,6 @@ def _parted(place: _Place, step: int, ours: int, until: Sequence[int]) -> Found:
         text = f"the repetition penalty of {penalty:g} in the generation settings is not applied"
         return wrong(reason, "penalty_ignored", text=text)
     return wrong(reason)
-
-
-def _real(place: _Place) -> list[tuple[int, int]]:
-    return list(zip(place.prompt, place.fact.given["attention_mask"][place.number], strict=True))
 
 
 def _logits(place: _Place) -> Golden | None:

@@ -193,7 +193,7 @@ def _looked_for(fact: Fact, q: "Question") -> "Iterator[Mistake]":
             yield mistake
     checkpoint = fact.given["checkpoint"]
     other = q.with_settings(in_effect({**checkpoint, "do_sample": not checkpoint["do_sample"]}))
-    if checkpoint["do_sample"] and len(q.settings) - len(other.settings) > 1:
+    if checkpoint["do_sample"] and other.settings and len(q.settings) > 2:
         says = "the checkpoint's settings of sampling are not used, although it samples"
         yield Mistake("greedy_although_sampled", says, processed(other))
     if not checkpoint["do_sample"]:

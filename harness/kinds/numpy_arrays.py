@@ -22,12 +22,14 @@ class NumpyArrays:
     pi = np.pi
     concat = staticmethod(np.concatenate)
     stack = staticmethod(np.stack)
+    log = staticmethod(np.log)
     cos = staticmethod(np.cos)
     sin = staticmethod(np.sin)
     tanh = staticmethod(np.tanh)
     exp = staticmethod(np.exp)
     zeros_like = staticmethod(np.zeros_like)
     where = staticmethod(np.where)
+    clip = staticmethod(np.clip)
     matmul = staticmethod(np.matmul)
 
     def narrow(self, x: Array) -> Array:
@@ -102,9 +104,13 @@ class NumpyArrays:
         """The most negative finite number of the model's dtype."""
         return float(ml_dtypes.finfo(self.dtype).min)
 
+    def powers(self, theta: Any, size: int) -> Array:
+        """theta ** (2i / size) for i < size / 2, wide."""
+        return theta ** (np.arange(0, size, 2).astype(self.wide_dtype) / size)
+
     def inverse_frequencies(self, theta: float, size: int) -> Array:
         """theta ** -(2i / size) for i < size / 2, wide."""
-        return 1 / theta ** (np.arange(0, size, 2).astype(self.wide_dtype) / size)
+        return 1 / self.powers(theta, size)
 
     def indices(self, length: int) -> Array:
         return np.arange(length)

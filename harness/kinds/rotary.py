@@ -5,9 +5,13 @@ Su et al. 2021, "RoFormer". In the half-split layout, both halves of a head have
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
+from harness.kinds import frequencies
 from harness.kinds.precision import rounded
+from harness.kinds.scalings import SCALINGS
 from harness.kinds.step import (
     U32,
     Array,
@@ -19,43 +23,40 @@ from harness.kinds.step import (
     rounding_up_to_one,
 )
 
+Angles = Callable[[Evaluation], Array]
+Frequencies = Callable[[Evaluation], Array]
+"""The frequency of each channel, (D), both halves; or of each text or token, (B T D)."""
+
 
 def _angles(e: Evaluation) -> Array:
     """positions (B T) -> angles (B T D), wide; the second half of the channels repeats the first."""
-    frequencies = e.xp.inverse_frequencies(e.settings["theta"], e.settings["head_dim"])
-    angles = e.xp.wide(e.inputs["positions"])[..., None] * frequencies
+    angles = e.xp.wide(e.inputs["positions"])[..., None] * frequencies.frequencies(e)
     return e.xp.concat((angles, angles), -1)
 
 
-def _cos(e: Evaluation) -> Array:
-    return e.xp.narrow(e.xp.cos(_angles(e)))
-
-
-def _sin(e: Evaluation) -> Array:
-    return e.xp.narrow(e.xp.sin(_angles(e)))
+def _of(function: str, angles: Angles, e: Evaluation) -> Array:
+    """cos or sin (B T D); YaRN enlarges them."""
+    return e.xp.narrow(getattr(e.xp, function)(angles(e)) * frequencies.attention_factor(e.settings))
 
 
 def _angle_variance(e: Evaluation) -> Array:
     """The variance of an angle computed in float32.
 
-    A frequency theta ** -x, taken as exp(-x ln theta), carries the rounding of x ln(theta), and those of power and
-    quotient; the product with the position one more: each with half of its largest variance, as it is on average
-    over many channels. At position 30,000 this is what limits cos and sin, not their own rounding.
+    The frequency's, and one rounding for the product with the position: half of its largest variance, as it is on
+    average over many channels. At position 30,000 this is what limits cos and sin, not their own rounding.
     """
-    size = e.settings["head_dim"]
-    exponents = e.xp.wide(e.xp.indices(size // 2)) * (2 / size)
-    exponents = e.xp.concat((exponents, exponents), -1)
-    relative = ((exponents * math.log(e.settings["theta"])) ** 2 + 3) * (U32**2 / 6)
-    return _angles(e) ** 2 * relative
+    half = frequencies.relative_variance(e) + 1
+    return _angles(e) ** 2 * e.xp.concat((half, half), -1) * (U32**2 / 6)
 
 
-def _cos_variance(e: Evaluation, output: Array, u: float) -> Array:
-    own = rounding_up_to_one(e.xp, U32, output) + rounding_up_to_one(e.xp, u, output)
-    return _angle_variance(e) * (1 - output**2) + own
-
-
-def _sin_variance(e: Evaluation, output: Array, u: float) -> Array:
-    return _cos_variance(e, output, u)
+def _wave_variance(e: Evaluation, output: Array, u: float) -> Array:
+    enlarged = frequencies.attention_factor(e.settings)
+    turned = _angle_variance(e) * (enlarged**2 - output**2)
+    if enlarged == 1:
+        return turned + rounding_up_to_one(e.xp, U32, output) + rounding_up_to_one(e.xp, u, output)
+    # The factor and the product with it are rounded as well, and nothing ends at one any more.
+    own = rounding_up_to_one(e.xp, U32, output / enlarged) * enlarged**2 + rounding(e.xp, U32, output, output)
+    return abs(turned) + own + rounding(e.xp, u, output)
 
 
 def _position(by: int, e: Evaluation) -> Evaluation:
@@ -72,8 +73,8 @@ def _theta(value: float, e: Evaluation) -> Evaluation | None:
     return None if value == e.settings["theta"] else e.with_settings(theta=value)
 
 
-Frequencies = Callable[[Evaluation], Array]
-"""The frequency of each channel, (D), both halves."""
+def _exponents_times(factor: float, e: Evaluation) -> Evaluation:
+    return e.with_settings(exponents_times=factor)
 
 
 def _halves(e: Evaluation, half: Array) -> Array:
@@ -81,7 +82,7 @@ def _halves(e: Evaluation, half: Array) -> Array:
 
 
 def _right(e: Evaluation) -> Array:
-    return e.xp.inverse_frequencies(e.settings["theta"], e.settings["head_dim"])
+    return frequencies.frequencies(e)
 
 
 def _interleaved(e: Evaluation) -> Array:
@@ -92,50 +93,34 @@ def _reversed(e: Evaluation) -> Array:
     return _halves(e, _right(e)[::-1])
 
 
-def _exponent_times(factor: float, e: Evaluation) -> Array:
-    return _halves(e, _right(e) ** factor)
-
-
-def _divided(factor: float, e: Evaluation) -> Array:
-    return _halves(e, _right(e) / factor)
-
-
 def _partial(e: Evaluation) -> Array:
     """The first half of each head turns, with frequencies of a head of that size; the rest stands still."""
-    size = e.settings["head_dim"]
-    turning = e.xp.inverse_frequencies(e.settings["theta"], size // 2)
+    turning = _right(e.with_settings(head_dim=e.settings["head_dim"] // 2))
     still = turning * 0
     return e.xp.concat((turning, still, turning, still), -1)
 
 
 def _of_hidden(e: Evaluation) -> Array:
-    size, hidden = e.settings["head_dim"], e.settings.get("hidden_size", e.settings["head_dim"])
-    return _halves(e, e.xp.inverse_frequencies(e.settings["theta"], hidden)[: size // 2])
+    size = e.settings["head_dim"]
+    return _halves(e, _right(e.with_settings(head_dim=e.settings.get("hidden_size", size)))[: size // 2])
 
 
 def _low_precision(precision: str, e: Evaluation) -> Array:
     return _halves(e, rounded(_right(e), precision))
 
 
-def _of(function: str, angles: Callable[[Evaluation], Array], e: Evaluation) -> Array:
-    return e.xp.narrow(getattr(e.xp, function)(angles(e)))
+def _by(found: Frequencies, e: Evaluation) -> Array:
+    return e.xp.wide(e.inputs["positions"])[..., None] * found(e)
 
 
-def _of_longer(function: str, factor: int, e: Evaluation) -> Array:
-    return _of(function, _angles, e) * (1 + 0.1 * math.log(factor))
-
-
-def _by(frequencies: Frequencies, e: Evaluation) -> Array:
-    return e.xp.wide(e.inputs["positions"])[..., None] * frequencies(e)
-
-
-def _variance_of(angles: Callable[[Evaluation], Array]) -> Variance:
+def _variance_of(angles: Angles) -> Variance:
     """The rounding of other angles: theirs, relatively as large as the right ones' may be, and the function's."""
 
     def variance(e: Evaluation, output: Array, u: float) -> Array:
-        relative = (math.log(e.settings["theta"]) ** 2 + 3) * (U32**2 / 6)
+        largest = max(math.log(e.settings["theta"]) ** 2 + 2, frequencies.relative_variance(e).max())
         own = rounding(e.xp, U32, output) + rounding(e.xp, u, output)
-        return angles(e) ** 2 * relative * abs(1 - output**2) + own
+        left = abs(frequencies.attention_factor(e.settings) ** 2 - output**2)
+        return angles(e) ** 2 * ((largest + 1) * U32**2 / 6) * left + own
 
     return variance
 
@@ -149,58 +134,69 @@ def _positions_rounded(precision: str, e: Evaluation) -> Array:
     return positions[..., None] * _halves(e, _right(e))
 
 
+def _ramp_reversed(e: Evaluation) -> Array:
+    """YaRN with fast frequencies divided and slow ones kept."""
+    factor = e.settings["scaling"]["factor"]
+    return _halves(e, frequencies.plain(e) * (1 + 1 / factor) - _right(e))
+
+
+def _of_each_token(e: Evaluation) -> Evaluation:
+    """Each token's frequencies are those of a call that ends with it."""
+    return frequencies.for_length(e, e.inputs["positions"][..., None] + 1)
+
+
+def _only(rope_type: str, e: Evaluation) -> Evaluation | None:
+    return e if (e.settings.get("scaling") or {}).get("rope_type") == rope_type else None
+
+
+def _of_whole_call(hypothesis: Hypothesis) -> Hypothesis:
+    """With the frequencies of the whole call when a part of it is looked at."""
+
+    def change(e: Evaluation) -> Evaluation | None:
+        changed = hypothesis.change(e) if hypothesis.change else e
+        return None if changed is None else frequencies.for_length(changed)
+
+    return replace(hypothesis, change=change)
+
+
+_TURNED_OTHERWISE: tuple[
+    tuple[str, str, Frequencies, Callable[[Evaluation], Evaluation | None] | None], ...
+] = (
+    (
+        "frequencies_interleaved",
+        "frequencies interleaved (a a b b), where heads are split in halves",
+        _interleaved,
+        None,
+    ),
+    ("frequencies_reversed", "frequencies in reverse order", _reversed, None),
+    ("partial_rotary", "only half of each head turns (partial rotary)", _partial, None),
+    ("frequencies_of_hidden", "frequencies of the hidden size instead of the head size", _of_hidden, None),
+    *(
+        (
+            "frequencies_low_precision",
+            f"frequencies rounded to {precision}",
+            partial(_low_precision, precision),
+            None,
+        )
+        for precision in ("bfloat16", "float16")
+    ),
+    (
+        "ramp_reversed",
+        "YaRN's ramp the wrong way round: fast frequencies are divided, slow ones kept",
+        _ramp_reversed,
+        partial(_only, "yarn"),
+    ),
+)
+"""Name, words, frequencies, and where the mistake can be made."""
+
+
 def _angle_hypotheses(function: str, other: str) -> tuple[Hypothesis, ...]:
     """function: `cos` or `sin`; other: the other one."""
-    angles: tuple[tuple[str, str, Frequencies], ...] = (
-        (
-            "frequencies_interleaved",
-            "frequencies interleaved (a a b b), where heads are split in halves",
-            _interleaved,
-        ),
-        ("frequencies_reversed", "frequencies in reverse order", _reversed),
-        (
-            "frequency_exponent_halved",
-            "frequencies theta^(-i/D) instead of theta^(-2i/D)",
-            partial(_exponent_times, 0.5),
-        ),
-        (
-            "frequency_exponent_doubled",
-            "frequencies theta^(-4i/D) instead of theta^(-2i/D)",
-            partial(_exponent_times, 2),
-        ),
-        *(
-            (
-                f"linear_scaling_{factor}",
-                f"positions divided by {factor} (linear scaling)",
-                partial(_divided, factor),
-            )
-            for factor in (2, 4, 8)
-        ),
-        ("partial_rotary", "only half of each head turns (partial rotary)", _partial),
-        ("frequencies_of_hidden", "frequencies of the hidden size instead of the head size", _of_hidden),
-        *(
-            (
-                "frequencies_low_precision",
-                f"frequencies rounded to {precision}",
-                partial(_low_precision, precision),
-            )
-            for precision in ("bfloat16", "float16")
-        ),
-    )
-    found = [(name, says, partial(_by, frequencies)) for name, says, frequencies in angles]
-    for precision in ("bfloat16", "float16"):
-        found.append(
-            ("angles_low_precision", f"angles rounded to {precision}", partial(_angles_rounded, precision))
-        )
-        found.append(
-            (
-                "positions_low_precision",
-                f"positions rounded to {precision}, which has no whole numbers beyond "
-                f"{'256' if precision == 'bfloat16' else '2048'}",
-                partial(_positions_rounded, precision),
-            )
-        )
-    return (
+
+    def turned(name: str, says: str, angles: Angles, change: Any = None) -> Hypothesis:
+        return Hypothesis(name, says, change, partial(_of, function, angles), _variance_of(angles))
+
+    found = (
         *(
             Hypothesis(f"theta_{value:g}", f"theta is {value:g}", change=partial(_theta, value))
             for value in (1e4, 1e5, 5e5, 1e6, 5e6, 1e7)
@@ -223,25 +219,62 @@ def _angle_hypotheses(function: str, other: str) -> tuple[Hypothesis, ...]:
             evaluate=partial(_of, other, _angles),
             variance=_variance_of(_angles),
         ),
-        *(
-            Hypothesis(
-                "attention_factor",
-                f"scaled by {1 + 0.1 * math.log(factor):.4g}, YaRN's attention factor for {factor} times the length",
-                evaluate=partial(_of_longer, function, factor),
-            )
-            for factor in (2, 4, 8, 16, 32)
-        ),
         Hypothesis(
             "sign_flipped",
             f"-{function} instead of {function}",
             evaluate=lambda e: -_of(function, _angles, e),
         ),
+        Hypothesis(
+            "frequency_exponent_halved",
+            "frequencies theta^(-i/D) instead of theta^(-2i/D)",
+            change=partial(_exponents_times, 0.5),
+        ),
+        Hypothesis(
+            "frequency_exponent_doubled",
+            "frequencies theta^(-4i/D) instead of theta^(-2i/D)",
+            change=partial(_exponents_times, 2),
+        ),
+        *(turned(name, says, partial(_by, f), change) for name, says, f, change in _TURNED_OTHERWISE),
         *(
-            Hypothesis(name, says, evaluate=partial(_of, function, turned), variance=_variance_of(turned))
-            for name, says, turned in found
+            turned(
+                "angles_low_precision", f"angles rounded to {precision}", partial(_angles_rounded, precision)
+            )
+            for precision in ("bfloat16", "float16")
+        ),
+        *(
+            turned(
+                "positions_low_precision",
+                f"positions rounded to {precision}, which has no whole numbers beyond {whole}",
+                partial(_positions_rounded, precision),
+            )
+            for precision, whole in (("bfloat16", 256), ("float16", 2048))
+        ),
+        *(Hypothesis(name, says, change) for name, says, change in SCALINGS),
+        Hypothesis(
+            "length_of_each_token",
+            "dynamic frequencies of each token's own position, where those of the longest hold for all",
+            change=partial(_only, "dynamic"),
+            evaluate=lambda e: _of(function, _angles, _of_each_token(e)),
+            variance=lambda e, output, u: _wave_variance(_of_each_token(e), output, u),
+            whole=True,
         ),
     )
+    return tuple(h if h.name == "length_of_each_token" else _of_whole_call(h) for h in found)
 
 
-COS = Step("cos", {"positions": "B T"}, "B T D", _cos, _cos_variance, _angle_hypotheses("cos", "sin"))
-SIN = Step("sin", {"positions": "B T"}, "B T D", _sin, _sin_variance, _angle_hypotheses("sin", "cos"))
+COS = Step(
+    "cos",
+    {"positions": "B T"},
+    "B T D",
+    partial(_of, "cos", _angles),
+    _wave_variance,
+    _angle_hypotheses("cos", "sin"),
+)
+SIN = Step(
+    "sin",
+    {"positions": "B T"},
+    "B T D",
+    partial(_of, "sin", _angles),
+    _wave_variance,
+    _angle_hypotheses("sin", "cos"),
+)

@@ -180,6 +180,11 @@ _SOFTMAXES = (
         "sliding window applied although it is off here",
         change=partial(_by_window, lambda e: e.settings["window"] or e.settings.get("config_window")),
     ),
+    Hypothesis(
+        "query_index_from_zero",
+        "queries counted from 0 in the mask, whatever keys they stand at",
+        change=lambda e: e.with_inputs(query_index=e.xp.indices(len(e.inputs["query_index"]))),
+    ),
     Hypothesis("mask_after_softmax", "masked after the softmax, not before", evaluate=_mask_after_softmax),
     Hypothesis(
         "softmax_base_2",

@@ -142,6 +142,7 @@ def _request(plan: Suite) -> Request:
         dtypes=plan.dtypes,
         keep=parse(list(plan.keep)),
         generations=tuple(Writing(prompt, entry.new_tokens, entry.steps) for prompt, entry in written),
+        facts=plan.facts,
         prompts=tuple(prompts_of(plan, [*plan.cases, *(entry.prompt for entry in plan.generation)])),
     )
 

@@ -124,6 +124,11 @@ def write(decoder: Decoder, prompt: CaseInputs, new_tokens: int) -> Written:
     finally:
         handle.remove()
     tokens = out.sequences[:, mask.shape[1] :].numpy().astype(np.int32)
+    if tokens.shape[1] < 2:
+        raise GoldensError(
+            f"case {prompt.name}: the reference ends the text at once, so nothing is read through its cache: "
+            "write from another prompt"
+        )
     lengths, stop = _ends(tokens, settings.eos_token_id)
     best = torch.stack(out.scores).float().topk(2, dim=-1).values
     gaps = (best[..., 0] - best[..., 1]).numpy()

@@ -53,7 +53,8 @@ class Request:
     checkpoint: as the golden file names it; origin: `folder`, as seen from the golden file, or `hub id`
     folder: where it is on this machine
     generations: texts that the reference writes by itself, each in every dtype
-    prompts: whose texts are facts of the tokenizer, too; None records no facts
+    prompts: whose texts are facts of the tokenizer, too
+    facts: the families of facts that are recorded beside those of texts that are written; None for all
     """
 
     checkpoint: str
@@ -64,7 +65,8 @@ class Request:
     dtypes: tuple[str, ...]
     keep: Keep
     generations: tuple[Writing, ...] = ()
-    prompts: tuple[Prompt, ...] | None = None
+    prompts: tuple[Prompt, ...] = ()
+    facts: tuple[str, ...] | None = ()
 
 
 def record(request: Request, output: Path, progress: Progress) -> None:

@@ -111,10 +111,11 @@ class Templated(Protocol):
 class Processing(Protocol):
     """A port that prepares logits for the choice of a token, as generation settings say."""
 
-    def process_logits(self, logits: Any, token_ids: Any, settings: Mapping[str, Any]) -> Any:
+    def process_logits(self, logits: Any, token_ids: Any, settings: Mapping[str, Any] | None) -> Any:
         """logits (B V) float32, after the tokens `token_ids` (B T) -> (B V), -inf for what may not be chosen.
 
-        settings: any of `repetition_penalty`, `temperature`, `top_k`, `top_p`, `min_p`, applied in this order.
+        settings: any of `repetition_penalty`, `temperature`, `top_k`, `top_p`, `min_p`, applied in this order; None:
+        what the checkpoint's generation settings say.
         """
         ...
 

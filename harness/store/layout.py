@@ -23,7 +23,7 @@ USER_BLOCK = 512
 MAGIC = "Golden file: recorded reference tensors, in HDF5; `goldens show FILE` lists them"
 
 INDEX_PATH = "/index"
-TEXT_PATHS = {"provenance": "/provenance", "config": "/config", "facts": "/facts"}
+TEXT_PATHS = {"provenance": "/provenance", "config": "/config"}
 """Parts of the contents that a person with an HDF5 viewer looks for first, repeated as readable JSON."""
 
 UNTIMED = frozenset({"recorded_at"})

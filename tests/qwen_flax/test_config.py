@@ -1,9 +1,10 @@
 import json
+import math
 
 import pytest
 
 from qwen_flax import config
-from qwen_flax.config import ConfigError, parse
+from qwen_flax.config import ConfigError, RopeScaling, parse
 from tests.qwen_flax.tiny import QWEN2, QWEN3
 
 
@@ -98,8 +99,17 @@ REFUSED = [
     ("add_cross_attention", True),
     ("mlp_bias", True),
     ("auto_map", {"AutoModel": "mine.Model"}),
-    ("rope_scaling", {"type": "linear", "factor": 2.0}),
-    ("rope_scaling", {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+    ("rope_scaling", {"type": "longrope", "factor": 2.0}),
+    ("rope_scaling", {"type": "mrope", "mrope_section": [2, 2]}),
+    ("rope_scaling", {"rope_type": 4}),
+    ("rope_scaling", {"rope_type": "linear", "type": "dynamic", "factor": 2.0}),
+    ("rope_scaling", {"type": "linear"}),
+    ("rope_scaling", {"type": "linear", "factor": 0}),
+    ("rope_scaling", {"type": "linear", "factor": "2"}),
+    ("rope_scaling", {"type": "linear", "factor": 2.0, "beta_fast": 32}),
+    ("rope_scaling", {"type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}),
+    ("rope_scaling", {"type": "yarn", "factor": 4.0, "finetuned": True}),
+    ("rope_scaling", {"factor": 4.0}),
     ("rope_scaling", 2.0),
     ("rope_parameters", {"rope_type": "dynamic"}),
     ("rope_parameters", {"rope_type": "default", "rope_theta": 1e4}),
@@ -169,3 +179,100 @@ def test_a_config_that_cannot_be_read_is_one_sentence(tmp_path, content):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no checkpoint folder"):
         config.read(tmp_path / "nowhere")
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "original_max_position_embeddings": 32,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
+
+
+def scaled(rope, **more):
+    return {**QWEN2, "max_position_embeddings": 64, "rope_scaling": rope, **more}
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        ({"rope_type": "linear", "factor": 2}, RopeScaling("linear", 2.0, 64)),
+        ({"rope_type": "dynamic", "factor": 4.0}, RopeScaling("dynamic", 4.0, 64)),
+        (YARN, RopeScaling("yarn", 4.0, 32, attention_factor=0.1 * math.log(4) + 1)),
+        (LLAMA3, RopeScaling("llama3", 8.0, 32)),
+    ],
+    ids=["linear", "dynamic", "yarn", "llama3"],
+)
+def test_both_formats_tell_how_rope_is_scaled(rope, expected):
+    assert parse(scaled(rope)).rope_scaling == expected
+    of_4 = {"type" if name == "rope_type" else name: value for name, value in rope.items()}
+    assert parse(scaled(of_4)) == parse(scaled(rope))
+    assert parse(scaled({**of_4, **rope})) == parse(scaled(rope))
+    of_5 = without(scaled(None), "rope_theta", "rope_scaling")
+    assert parse({**of_5, "rope_parameters": {**rope, "rope_theta": 1e6}}) == parse(scaled(rope))
+
+
+def test_without_a_scaling_there_is_none():
+    assert parse(QWEN2).rope_scaling is None
+    assert parse({**QWEN2, "rope_scaling": {"type": "default"}}).rope_scaling is None
+    assert parse({**QWEN2, "rope_scaling": {}}).rope_scaling is None
+
+
+def test_an_absent_original_length_is_the_longest_position():
+    bare = without(YARN, "original_max_position_embeddings")
+    assert parse(scaled(bare)).rope_scaling.original_max_position_embeddings == 64
+    assert parse(without(scaled(bare), "max_position_embeddings")).rope_scaling == RopeScaling(
+        "yarn", 4.0, 32_768, attention_factor=0.1 * math.log(4) + 1
+    )
+    beside = scaled(bare, original_max_position_embeddings=16)
+    assert parse(beside).rope_scaling.original_max_position_embeddings == 16
+
+
+def test_yarn_as_it_may_be_told():
+    told = {**YARN, "attention_factor": 1.25, "beta_fast": 16, "beta_slow": 2, "truncate": False}
+    assert parse(scaled(told)).rope_scaling == RopeScaling("yarn", 4.0, 32, 1.25, 16.0, 2.0, False)
+    nothing = dict.fromkeys(("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"))
+    assert parse(scaled({**YARN, **nothing})) == parse(scaled(YARN))
+    of_two = parse(scaled({**YARN, "mscale": 1.0, "mscale_all_dim": 0.5})).rope_scaling
+    assert of_two.attention_factor == (0.1 * math.log(4) + 1) / (0.05 * math.log(4) + 1)
+    assert parse(scaled({**YARN, "mscale": 0.5})) == parse(scaled(YARN)), "one of them alone has no effect"
+    assert parse(scaled({**YARN, "factor": None})).rope_scaling.factor == 2.0
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"),
+    [
+        (scaled(without(YARN, "factor")), "factor of rope_parameters or rope_scaling is None"),
+        (scaled({**YARN, "beta_fast": -1}), "beta_fast is -1"),
+        (scaled({**YARN, "truncate": 1}), "truncate is 1"),
+        (scaled(YARN, original_max_position_embeddings=16), "is 16 in one place and 32 in another"),
+        (
+            scaled({**YARN, "original_max_position_embeddings": None}),
+            "original_max_position_embeddings is None",
+        ),
+        (scaled({**LLAMA3, "high_freq_factor": 1.0}), "high_freq_factor is 1.0, but more than"),
+        (scaled(without(LLAMA3, "low_freq_factor")), "low_freq_factor is None"),
+        (
+            scaled({"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 32}),
+            "'dynamic' scales from max_position_embeddings, 64",
+        ),
+        (scaled(YARN, rope_parameters={"rope_type": "default"}), "rope_type = 'default' and rope_scaling"),
+        (scaled(YARN, rope_parameters={"rope_type": "yarn", "factor": 2.0}), "factor = 2.0 and rope_scaling"),
+        (scaled(YARN, max_position_embeddings=None), "max_position_embeddings is None"),
+    ],
+)
+def test_a_scaling_that_contradicts_itself_or_lacks_something_is_refused(raw, named):
+    with pytest.raises(ConfigError, match=named) as caught:
+        parse(raw)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rope", [YARN, LLAMA3, {"rope_type": "dynamic", "factor": 2.0}], ids=["yarn", "llama3", "dynamic"]
+)
+def test_what_the_reference_saves_of_a_scaling_is_read(rope, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    transformers.Qwen2Config(**scaled(dict(rope))).save_pretrained(tmp_path)
+    assert config.read(tmp_path) == parse(scaled(rope))

@@ -25,7 +25,7 @@ SETTINGS = st.fixed_dictionaries(
         "repetition_penalty": st.sampled_from([0.5, 1.0, 1.05, 1.3]),
         "temperature": st.sampled_from([0.3, 0.7, 1.0, 1.9]),
         "top_k": st.sampled_from([0, 1, 4, 9, 20, 31, 32, 50]),
-        "top_p": st.sampled_from([0.3, 0.8, 0.95, 1.0]),
+        "top_p": st.sampled_from([0.0, 0.3, 0.8, 0.95, 1.0]),
         "min_p": st.sampled_from([0.0, 0.05, 0.4]),
     },
 )

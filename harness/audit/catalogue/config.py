@@ -6,6 +6,7 @@ Settings are looked for where any version of the reference writes them.
 from collections.abc import Callable
 from typing import Any
 
+from harness.audit.catalogue import rope_config
 from harness.audit.fault import Area, EditedConfig, Fault
 
 Config = dict[str, Any]
@@ -36,12 +37,6 @@ def _theta(change: Callable[[float], float]) -> Callable[[Config], None]:
 def _theta_not_found(config: Config) -> None:
     for place in _places_of_theta(config):
         del place["rope_theta"]
-
-
-def _scaled_positions(config: Config) -> None:
-    """In the object that this config.json has for it, or would have had before there was one."""
-    place = config.setdefault("rope_parameters" if "rope_parameters" in config else "rope_scaling", {})
-    place.update({"rope_type": "linear", "factor": 4.0})
 
 
 def _put(key: str, value: Any) -> Callable[[Config], None]:
@@ -170,13 +165,7 @@ FAULTS = (
         "rope_theta is tripled",
         EditedConfig(_ANGLES, _theta(lambda theta: 3 * theta)),
     ),
-    Fault(
-        "config-positions-scaled",
-        Area.CONFIG,
-        "positions are divided by 4 though the checkpoint does not say so",
-        EditedConfig(_ANGLES, _scaled_positions),
-        frozenset({"linear_scaling_4"}),
-    ),
+    *rope_config.FAULTS,
     Fault(
         "config-eps-1e-5",
         Area.CONFIG,
@@ -297,13 +286,5 @@ FAULTS = (
         "sliding_window is misread where use_sliding_window is false",
         EditedConfig(_PROBS, _kept_off_window),
         equivalent="use_sliding_window is false, and the reference reads the window's size nowhere else.",
-    ),
-    Fault(
-        "config-shorter-longest-position",
-        Area.CONFIG,
-        "max_position_embeddings is taken for 4096",
-        EditedConfig(_ANGLES, _put("max_position_embeddings", 4096)),
-        equivalent="The default RoPE has no table and knows no longest position: the setting is read only where "
-        "frequencies are scaled.",
     ),
 )

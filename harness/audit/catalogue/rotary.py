@@ -1,62 +1,48 @@
 """Mistakes in the angles of RoPE, and in turning queries and keys by them."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
+from harness.audit.catalogue import scaling
 from harness.audit.catalogue.making import heads_inside, setting, to_bfloat16
-from harness.audit.fault import Answer, Area, Call, Fault
+from harness.audit.catalogue.scaling import ANGLES, frequencies, scaling_of, wave
+from harness.audit.fault import Answer, Area, Call, Fault, always
 from harness.model import Component
 
 Array = Any
 
-_ANGLES = ("*.cos", "*.sin")
 _ROPE = ("*.q_rope", "*.k_rope")
 
 
-def _frequencies(theta: float, size: int, exponent: float = 2.0) -> Array:
-    """theta ** (-exponent i / D) for i < D/2."""
-    return theta ** (-exponent * np.arange(size // 2) / size)
-
-
-def _own(call: Call) -> Array:
-    return _frequencies(call.component.settings["theta"], call.component.settings["head_dim"])
+def _own(call: Call, theta: float | None = None, exponent: float = 2.0) -> Array:
+    """The frequencies (D/2) of this checkpoint, or with another base or exponent."""
+    return frequencies(call, scaling_of(call.component), theta, exponent)
 
 
 def _wave(call: Call, angles: Array) -> Array:
-    """Angles (B T D/2) -> cosines or sines (B T D), whichever the component is."""
-    wave = np.cos if call.component.kind == "cos" else np.sin
-    return np.concatenate([wave(angles), wave(angles)], axis=-1)
+    return wave(call, angles, scaling_of(call.component))
 
 
-def _turning(frequencies: Callable[[Call], Array], when: Callable[[Component], bool] | None = None) -> Answer:
+def _turning(turning: Callable[[Call], Array], when: Callable[[Component], bool] = always) -> Answer:
     """Other frequencies (D/2)."""
-
-    def change(call: Call) -> Array:
-        return _wave(call, call.inputs["positions"][..., None] * frequencies(call))
-
-    return Answer(_ANGLES, change, when) if when else Answer(_ANGLES, change)
+    return Answer(ANGLES, lambda call: _wave(call, call.inputs["positions"][..., None] * turning(call)), when)
 
 
 def _theta(value: float) -> Answer:
-    return _turning(
-        lambda call: _frequencies(value, call.component.settings["head_dim"]),
-        setting("theta", lambda theta: theta != value),
-    )
+    return _turning(lambda call: _own(call, value), setting("theta", lambda theta: theta != value))
 
 
 def _exponent(value: float) -> Answer:
-    return _turning(
-        lambda call: _frequencies(
-            call.component.settings["theta"], call.component.settings["head_dim"], value
-        )
-    )
+    return _turning(lambda call: _own(call, exponent=value))
 
 
 def _at_positions(moved: Callable[[Array], Array]) -> Answer:
-    return Answer(_ANGLES, lambda call: call.run(positions=moved(call.inputs["positions"])))
+    return Answer(ANGLES, lambda call: call.run(positions=moved(call.inputs["positions"])))
 
 
 def _from_zero(positions: Array) -> Array:
@@ -70,23 +56,8 @@ def _pairs_side_by_side(call: Call) -> Array:
 
 
 def _exchanged(call: Call) -> Array:
-    angles = call.inputs["positions"][..., None] * _own(call)
-    wave = np.sin if call.component.kind == "cos" else np.cos
-    return np.concatenate([wave(angles), wave(angles)], axis=-1)
-
-
-def _slow_ones_slower(call: Call) -> Array:
-    """Waves longer than 8,192 positions an eighth as fast, those shorter than 2,048 as they were."""
-    own = _own(call)
-    waves = 2 * math.pi / own
-    share = np.clip((8192 / waves - 1) / 3, 0, 1)
-    return own * (share + (1 - share) / 8)
-
-
-def _larger_base(call: Call) -> Array:
-    """The base scaled so that the slowest wave is 4 times as long."""
-    size = call.component.settings["head_dim"]
-    return _frequencies(call.component.settings["theta"] * 4 ** (size / (size - 2)), size)
+    other = replace(call.component, kind="sin" if call.component.kind == "cos" else "cos")
+    return _wave(dataclasses.replace(call, component=other), call.inputs["positions"][..., None] * _own(call))
 
 
 def _coarse_angles(call: Call) -> Array:
@@ -149,6 +120,7 @@ def _by_head_instead_of_token(call: Call) -> Array:
 
 
 FAULTS = (
+    *scaling.FAULTS,
     Fault(
         "theta-10000",
         Area.ROTARY,
@@ -158,12 +130,6 @@ FAULTS = (
     ),
     Fault(
         "theta-500000", Area.ROTARY, "the base of RoPE is 500000", _theta(5e5), frozenset({"theta_500000"})
-    ),
-    Fault(
-        "theta-scaled-with-length",
-        Area.ROTARY,
-        "the base of RoPE is enlarged for four times the length",
-        _turning(_larger_base),
     ),
     Fault(
         "position-plus-one",
@@ -210,7 +176,7 @@ FAULTS = (
         "angles-side-by-side",
         Area.ROTARY,
         "each angle is repeated side by side, though halves of a head are paired",
-        Answer(_ANGLES, _pairs_side_by_side),
+        Answer(ANGLES, _pairs_side_by_side),
         frozenset({"frequencies_interleaved"}),
     ),
     Fault(
@@ -235,30 +201,21 @@ FAULTS = (
         frozenset({"frequency_exponent_doubled"}),
     ),
     Fault(
-        "linear-scaling-on",
-        Area.ROTARY,
-        "positions are divided by 4 though the checkpoint does not scale them",
-        _turning(lambda call: _own(call) / 4),
-        frozenset({"linear_scaling_4"}),
-    ),
-    Fault(
-        "slow-frequencies-scaled",
-        Area.ROTARY,
-        "the slow frequencies are stretched for a longer context, the fast ones are not",
-        _turning(_slow_ones_slower),
-    ),
-    Fault(
         "attention-factor-on",
         Area.ROTARY,
-        "cos and sin are enlarged by 0.1 ln 4 + 1, as YaRN does for four times the length",
-        Answer(_ANGLES, lambda call: call.output * (0.1 * math.log(4) + 1)),
+        "cos and sin are enlarged by 0.1 ln 4 + 1, as YaRN does for four times the length, though this is not YaRN",
+        Answer(
+            ANGLES,
+            lambda call: call.output * (0.1 * math.log(4) + 1),
+            lambda component: "attention_factor" not in (scaling_of(component) or {}),
+        ),
         frozenset({"attention_factor"}),
     ),
     Fault(
         "cos-and-sin-exchanged-when-made",
         Area.ROTARY,
         "cos holds sines and sin cosines",
-        Answer(_ANGLES, _exchanged),
+        Answer(ANGLES, _exchanged),
         frozenset({"cos_and_sin_exchanged"}),
     ),
     Fault(
@@ -272,7 +229,7 @@ FAULTS = (
         "angles-in-bfloat16",
         Area.ROTARY,
         "angles are computed in bfloat16",
-        Answer(_ANGLES, _coarse_angles),
+        Answer(ANGLES, _coarse_angles),
         frozenset({"angles_low_precision"}),
     ),
     Fault(
@@ -293,7 +250,13 @@ FAULTS = (
         "cos-of-negative-positions",
         Area.ROTARY,
         "cosines are taken of minus the position",
-        Answer(("*.cos",), lambda call: call.run(positions=-call.inputs["positions"])),
+        Answer(
+            ("*.cos",),
+            lambda call: call.run(positions=-call.inputs["positions"]),
+            lambda component: (
+                (scaling_of(component) or {}).get("rope_type") != "dynamic"
+            ),  # its angles are others
+        ),
         equivalent="The cosine is even: cos(-a) = cos(a) for every angle, and a sign costs no rounding.",
     ),
     Fault(

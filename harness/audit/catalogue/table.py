@@ -2,20 +2,25 @@
 
 from harness.audit.catalogue import (
     attention,
+    chat_template,
     config,
     ends,
+    generation,
     loading,
     mlp,
     norms,
     platform,
     rotary,
+    sampling,
     softmax,
+    tokenizer,
+    understood,
     weights,
     wiring,
 )
 from harness.audit.fault import Fault
 
-FAULTS: tuple[Fault, ...] = (
+OF_PASSES: tuple[Fault, ...] = (
     *weights.FAULTS,
     *loading.FAULTS,
     *ends.FAULTS,
@@ -28,3 +33,15 @@ FAULTS: tuple[Fault, ...] = (
     *config.FAULTS,
     *platform.FAULTS,
 )
+"""Faults in what is computed: components show them."""
+
+OF_FACTS: tuple[Fault, ...] = (
+    *understood.FAULTS,
+    *tokenizer.FAULTS,
+    *chat_template.FAULTS,
+    *sampling.FAULTS,
+    *generation.FAULTS,
+)
+"""Faults in what a port does beside: only facts show them."""
+
+FAULTS = (*OF_PASSES, *OF_FACTS)

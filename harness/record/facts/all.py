@@ -1,5 +1,6 @@
 """All facts of a recording."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.facts.table import FAMILIES
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
 
 def facts_of_checkpoint(request: "Request", model: Module, components: list[Component]) -> list[Fact]:
     """What holds whatever the model is given: settings, parameters, texts, logits."""
-    if request.prompts is None:
-        return []
-    return [
-        *config_facts(model, components),
-        *parameter_facts(request.folder, request.dtypes, parameter_names(model)),
-        *text_facts(request.folder, request.prompts),
-        *sampling_facts(model),
-    ]
+    folder = request.folder
+    makers: dict[tuple[str, ...], Callable[[], list[Fact]]] = {
+        ("config",): lambda: config_facts(model, components),
+        ("parameters",): lambda: parameter_facts(folder, request.dtypes, parameter_names(model)),
+        ("tokenizer", "chat_template"): lambda: text_facts(folder, request.prompts),
+        ("sampling", "draws"): lambda: sampling_facts(model),
+    }
+    asked = set(FAMILIES if request.facts is None else request.facts)
+    made = [fact for families, make in makers.items() if asked.intersection(families) for fact in make()]
+    return [fact for fact in made if fact.family in asked]
 
 
 def written_facts(case: str, dtype: str, written: Written) -> list[Fact]:

@@ -23,8 +23,13 @@ LOOKED_AT = {
     "qwen2-tiny": ("left-padded", "tiny-norm", "chat", "far"),
     "qwen3-tiny": ("random-1",),
     "qwen2-deep": ("left-padded",),
+    "qwen2-linear": ("random-1",),
+    "qwen2-dynamic": ("random-1", "hello"),
+    "qwen2-yarn": ("random-1",),
+    "qwen2-llama3": ("random-1",),
 }
-"""Padding, little norms, prompts longer than a window, late positions; norms of heads; more than ten layers."""
+"""Padding, little norms, prompts longer than a window, late positions; norms of heads; more than ten layers; RoPE that
+is scaled."""
 
 EDITED = [fault for fault in FAULTS if isinstance(fault.planting, EditedConfig | EditedCheckpoint)]
 CONTRACT = [fault for fault in FAULTS if fault not in EDITED]

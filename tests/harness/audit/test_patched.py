@@ -19,13 +19,15 @@ FAULTS = {fault.name: fault for fault in read_faults(ROOT / "goldens" / "faults"
 PORT = "qwen_flax.port:make"
 
 # The goldens that a fault is looked for in, until one shows it: of each model, with a window, tied, of many layers, of
-# a tiny norm, and longer than a window that is off. bfloat16 last.
+# a tiny norm, longer than a window that is off, and with a RoPE that is scaled. bfloat16 last.
 RUNS = [
     ("qwen2-tiny", "float32", "left-padded"),
     ("qwen2-tiny", "float32", "tiny-norm"),
     ("qwen3-tiny", "float32", "random-1"),
     ("qwen2-deep", "float32", "random-1"),
     ("qwen2-tiny", "float32", "chat"),
+    *((f"qwen2-{scaling}", "float32", "random-1") for scaling in ("linear", "dynamic", "yarn", "llama3")),
+    ("qwen2-dynamic", "float32", "hello"),
     ("qwen2-tiny", "bfloat16", "far"),
 ]
 SAMPLE = {

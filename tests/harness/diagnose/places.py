@@ -25,6 +25,13 @@ CASES = {
     "qwen3-tiny": ("random-1", "left-padded", "english"),
 }
 """Padding on either side, little norms, prompts longer than a window, late positions; norms of heads."""
+SCALED = {
+    "qwen2-linear": ("random-1", "far"),
+    "qwen2-dynamic": ("random-1", "hello"),
+    "qwen2-yarn": ("random-1", "far"),
+    "qwen2-llama3": ("random-1", "far"),
+}
+"""A RoPE that is scaled: within the original length and beyond."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Place:
         self.folder = GOLDENS / "checkpoints" / name
         self.weights = Weights(self.folder)
         self.port = Remembering(load_port(PORT, str(self.folder), dtype))
-        self.cases, self.dtype = CASES[name], dtype
+        self.cases, self.dtype = (CASES | SCALED)[name], dtype
 
     @contextmanager
     def with_fault(self, planting) -> Iterator[tuple]:

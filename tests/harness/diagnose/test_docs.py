@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.audit.catalogue.table import FAULTS
+from harness.audit.catalogue.table import OF_PASSES as FAULTS
 from harness.diagnose import problem
 from harness.kinds.table import STEPS
 from tests.harness.diagnose.places import place

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from harness.audit.catalogue.table import FAULTS
+from harness.audit.catalogue.table import OF_PASSES as FAULTS
 from harness.audit.fault import Answer
 from harness.kinds.table import STEPS
 from tests.harness.diagnose.places import place

@@ -5,7 +5,7 @@ The catalogue shares no code with the hypotheses that are to name its faults.
 
 import pytest
 
-from harness.audit.catalogue.table import FAULTS
+from harness.audit.catalogue.table import OF_PASSES as FAULTS
 from harness.audit.fault import Answer, DoesNotApply, Overrides
 from harness.errors import GoldensError
 from tests.harness.diagnose.places import CASES, place

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.audit.catalogue.table import FAULTS
+from harness.audit.catalogue.table import OF_PASSES as FAULTS
 from harness.audit.fault import Rewired
 from harness.diagnose.subject import Subject
 from harness.diagnose.wiring import NAME, explain_wiring

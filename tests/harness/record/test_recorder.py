@@ -26,6 +26,13 @@ SHAPE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
+LONGROPE = {
+    "rope_type": "longrope",
+    "factor": 2.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [2.0] * 4,
+    "original_max_position_embeddings": 8,
+}
 FAMILIES = {
     "llama": ("Llama", {"mlp_bias": True}),
     "mistral": ("Mistral", {"sliding_window": 4, "head_dim": 8}),
@@ -182,7 +189,7 @@ def test_tiny_floors_are_finite_and_modelled(tmp_path):
         ("Gemma2", {"head_dim": 8}, "layers.0"),
         (
             "Llama",
-            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+            {"rope_parameters": {**LONGROPE, "rope_theta": 1e4}},
             "rope_type",
         ),
     ],

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from harness.cli import Modes
+from harness.kinds.table import at_keys
 from harness.marker import read_marker
-from harness.model import Component, Mode, Verdict
-from harness.replay.decode import SPARE, Decoded, at_keys
-from harness.replay.modes import replays
+from harness.model import BY_DEFAULT, Component, Mode, Verdict
+from harness.replay import session
+from harness.replay.decode import SPARE, Asked, Decoded
+from harness.replay.miswritten import SAYS, Written
+from harness.replay.modes import modes_of, replays
 from harness.replay.port import Cached, load_port
 from harness.replay.session import NO_CACHE, NOT_OFFERED, Session, recorded_checkpoint
 from harness.store.reader import GoldenFile
@@ -29,12 +32,19 @@ class CachedPort(fakes.NumpyPort):
 
     def step(self, cache, inputs, names):
         self.seen.append(inputs)
-        found = self.trace(inputs, [*fakes.weights("float32"), *names, "layers.0.q_proj"])
+        found = self.trace(inputs, [*names, "layers.0.q_proj"])
+        cache = cache.copy()
         cache[:, inputs["query_index"]] = found["layers.0.q_proj"]
         return found, cache
 
     def read_cache(self, cache):
         return {"layers.0.q_proj": cache}
+
+
+@pytest.fixture(autouse=True)
+def cached(monkeypatch):
+    """The fakes have no attention, which would tell what a cache may hold."""
+    monkeypatch.setattr(session, "along_tokens", lambda file: {"layers.0.q_proj": 1})
 
 
 def replay(port, tmp_path, **options):
@@ -56,8 +66,11 @@ def test_a_case_is_read_as_generation_reads_it(tmp_path):
     assert {result.mode for result in results.values()} == {Mode.DECODE}
     assert np.isnan(port.fill)
     inputs = fakes.case_inputs(0)
-    assert [list(step["query_index"]) for step in port.seen] == [[0], [1], [2]]
-    for n, step in enumerate(port.seen):
+    others, own = port.seen[:2], port.seen[2:]
+    assert [list(step["query_index"]) for step in own] == [[0], [1], [2]]
+    for n, step in enumerate(others):  # in another cache, the tokens from behind
+        np.testing.assert_array_equal(step["token_ids"], inputs["token_ids"][:, [2 - n]])
+    for n, step in enumerate(own):
         np.testing.assert_array_equal(step["token_ids"], inputs["token_ids"][:, [n]])
         np.testing.assert_array_equal(step["positions"], inputs["positions"][:, [n]])
         np.testing.assert_array_equal(step["attention_mask"], [[0, 1, 1] + [1] * SPARE, [1] * (3 + SPARE)])
@@ -77,7 +90,8 @@ def test_half_of_the_tokens_are_read_at_once(tmp_path, monkeypatch):
     )
     port = CachedPort()
     assert set(verdicts(replay(port, tmp_path)).values()) == {Verdict.PASS}
-    assert [list(step["query_index"]) for step in port.seen] == [[0, 1, 2], [3], [4], [5], [6]]
+    own = port.seen[2:]
+    assert [list(step["query_index"]) for step in own] == [[0, 1, 2], [3], [4], [5], [6]]
 
 
 def test_one_token_is_not_decoded(tmp_path, monkeypatch):
@@ -125,7 +139,9 @@ def test_a_component_that_not_every_step_hands_out_is_unmeasured(tmp_path, steps
     class Port(CachedPort):
         def step(self, cache, inputs, names):
             found, cache = super().step(cache, inputs, names)
-            return {n: x for n, x in found.items() if n != "layers.0.act" or len(self.seen) in steps}, cache
+            return {
+                n: x for n, x in found.items() if n != "layers.0.act" or len(self.seen) - 2 in steps
+            }, cache
 
     results = replay(Port(), tmp_path)
     result = results.pop("layers.0.act")
@@ -137,25 +153,145 @@ def test_a_port_may_write_into_its_arrays_again(tmp_path):
     class Port(CachedPort):
         def step(self, cache, inputs, names):
             found, cache = super().step(cache, inputs, names)
-            self.memory = getattr(self, "memory", {n: x.copy() for n, x in found.items()})
+            self.memory = getattr(self, "memory", {})
             for name, value in found.items():
-                self.memory[name][:] = value
-            return self.memory, cache
+                self.memory.setdefault(name, value.copy())[:] = value
+            return {name: self.memory[name] for name in found}, cache
 
     assert set(verdicts(replay(Port(), tmp_path)).values()) == {Verdict.PASS}
 
 
-def test_what_is_written_wrongly_fails_though_it_was_computed_rightly(tmp_path):
-    class Port(CachedPort):
-        def step(self, cache, inputs, names):
-            found, _ = super().step(cache.copy(), inputs, names)
-            cache[:, inputs["query_index"] + 1] = found["layers.0.q_proj"]
-            return found, cache
+class Writing(CachedPort):
+    """Writes `write(port, before, put_out, index)` instead of what it put out to its slots."""
 
-    results = replay(Port(), tmp_path)
-    wrong = [name for name, verdict in verdicts(results).items() if verdict is Verdict.FAIL]
+    def __init__(self, write):
+        super().__init__()
+        self.write = write
+
+    def step(self, cache, inputs, names):
+        before = cache.copy()
+        found, _ = super().step(cache, inputs, names)
+        return found, self.write(self, before, found["layers.0.q_proj"], inputs["query_index"])
+
+
+def put(cache, value, index):
+    cache[:, index] = value
+    return cache
+
+
+def kept(port, cache, value, index):
+    """In the one cache that the port ever makes."""
+    if index[0] == 0:
+        cache = getattr(port, "latest", cache)
+    port.latest = put(cache, value, index).copy()
+    return port.latest
+
+
+WRITTEN = {
+    "cache_slot_off_by_one": lambda port, cache, value, index: put(cache, value, index + 1),
+    "cache_last_slot_overwritten": lambda port, cache, value, index: put(
+        cache, value, index - (index[0] > 0)
+    ),
+    "cache_written_to_the_front": lambda port, cache, value, index: put(cache, value, index - index[0]),
+    "cache_written_to_the_end": lambda port, cache, value, index: put(
+        cache, value, np.arange(cache.shape[1] - len(index), cache.shape[1])
+    ),
+    "cache_slot_wrong": lambda port, cache, value, index: put(cache, value, index + 2),
+    "cache_not_written": lambda port, cache, value, index: cache if index[0] else put(cache, value, index),
+    "cache_slots_in_another_order": lambda port, cache, value, index: put(cache, value, index[::-1]),
+    "cache_written_again": lambda port, cache, value, index: put(cache * np.float32(2), value, index),
+    "cache_written_early": lambda port, cache, value, index: put(put(cache, value, index + 1), value, index),
+    "cache_fill_ignored": lambda port, cache, value, index: put(np.nan_to_num(cache), value, index),
+    "first_row_for_all": lambda port, cache, value, index: put(cache, value[:1], index),
+    "output_rounded_bfloat16": lambda port, cache, value, index: put(
+        cache, value.astype(fakes.numpy_dtype("bfloat16")), index
+    ),
+    "output_rounded_float16": lambda port, cache, value, index: put(cache, value.astype(np.float16), index),
+    "cache_not_reset": kept,
+    None: lambda port, cache, value, index: put(cache, value * np.float32(1.1), index),
+}
+
+
+def miswritten(write, tmp_path, monkeypatch):
+    """Of a case of nine tokens, of which four are read at once."""
+    inputs = {
+        "token_ids": np.array([[3, 1, 4, 10, 5, 9, 2, 6, 8], [2, 7, 12, 8, 11, 13, 4, 5, 14]]),
+        "attention_mask": np.ones((2, 9), int),
+        "positions": np.tile(np.arange(9), (2, 1)),
+        "query_index": np.arange(9),
+        "kept": np.arange(9),
+    }
+    monkeypatch.setattr(fakes, "case_inputs", lambda seed: inputs)
+    path = tmp_path / "tiny.h5"
+    fakes.write_golden(path)
+    file = GoldenFile.open(path)
+    session = Session(file, lambda dtype: Writing(write))
+    wrong = [r.component for r in session.replay(file.select(), [Mode.DECODE]) if r.verdict is Verdict.FAIL]
+    return session.decoded(file.select()[0]).miswritten.get("layers.0.q_proj"), wrong
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_wrongly_fails_though_it_was_computed_rightly(name, tmp_path, monkeypatch):
+    trouble, wrong = miswritten(WRITTEN[name], tmp_path, monkeypatch)
     assert wrong == ["layers.0.q_proj"]
-    assert "NaN" in results["layers.0.q_proj"].reason
+    assert trouble.hypotheses == (() if name is None else (name,))
+    assert set(trouble.hypotheses) <= SAYS.keys()
+    assert "slot" in trouble.says
+
+
+def test_what_is_written_rightly_is_no_trouble(tmp_path, monkeypatch):
+    right = miswritten(lambda port, cache, value, index: put(cache, value, index), tmp_path, monkeypatch)
+    assert right == (None, [])
+
+
+def slots(*values, batch=2):
+    """Slots (S B 3) of a number each; no number is an empty one."""
+    numbers = np.array([np.nan if value is None else value for value in values], np.float32)
+    return np.broadcast_to(numbers[:, None, None], (len(values), batch, 3)) + np.arange(3, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("before", "held", "names"),
+    [
+        ({}, {"a.k": (7, 8, None), "b.k": (7, 8, None)}, ("cache_of_another_layer",)),
+        ({}, {"a.k": (5, 6, None), "b.k": (7, 8, None)}, ("keys_and_values_exchanged",)),
+        ({}, {"a.k": (None, None, None), "b.k": (None, None, None)}, ("cache_not_written",)),
+    ],
+)
+def test_another_component_in_the_cache_is_told(before, held, names):
+    put_out = {"a.k": slots(1, 2), "b.k": slots(7, 8), "a.v": slots(5, 6)}
+    filled = {name: slots(*values) for name, values in held.items()} | {"a.v": slots(5, 6, None)}
+    assert Written({}, filled, put_out, {}, 0, 2).trouble("a.k").hypotheses == names
+
+
+def test_slots_of_another_layer_in_the_place_of_earlier_ones_are_told():
+    before = {"a.k": slots(1, None), "b.k": slots(7, None)}
+    held = {"a.k": slots(7, 2), "b.k": slots(7, 8)}
+    put_out = {"a.k": slots(2), "b.k": slots(8)}
+    assert Written(before, held, put_out, {}, 1, 2).trouble("a.k").hypotheses == ("cache_of_another_layer",)
+    assert Written(before, held, put_out, {}, 1, 2).trouble("b.k") is None
+
+
+def test_empty_slots_are_not_taken_for_those_of_another_layer():
+    """Where nothing is written, what later layers put out may be no number either."""
+    put_out = {"a.k": slots(1, 2), "b.k": slots(None, None)}
+    held = {"a.k": slots(None, None, None), "b.k": slots(None, None, None)}
+    assert Written({}, held, put_out, {}, 0, 2).trouble("a.k").hypotheses == ("cache_not_written",)
+
+
+def test_one_slot_that_is_as_another_text_left_it_may_be_so_by_chance():
+    put_out, left = {"a.k": slots(1, 2)}, {"a.k": slots(9, 3, None)}
+    one = Written({}, {"a.k": slots(1, 3, None)}, put_out, left, 0, 2)
+    assert one.trouble("a.k").hypotheses == ()
+    both = Written({}, {"a.k": slots(9, 3, None)}, put_out, left, 0, 2)
+    assert both.trouble("a.k").hypotheses == ("cache_not_reset",)
+
+
+def test_another_size_of_slots_is_told():
+    trouble = Written({}, {"a.k": slots(1, 2, batch=1)}, {"a.k": slots(1)}, {}, 0, 1).trouble("a.k")
+    assert (
+        trouble.says == "a slot of the cache has [1, 3] numbers for each text, and [2, 3] are written to it"
+    )
 
 
 def test_a_wrong_number_in_the_cache_is_told_apart_from_a_wrong_step(tmp_path):
@@ -164,7 +300,8 @@ def test_a_wrong_number_in_the_cache_is_told_apart_from_a_wrong_step(tmp_path):
             return {"layers.0.q_proj": cache * np.float32(1.1)}
 
     told = replay(Port(), tmp_path)["layers.0.q_proj"]
-    assert (told.verdict, told.reason) == (Verdict.FAIL, "the cache holds something else in the end")
+    assert told.verdict is Verdict.FAIL
+    assert told.reason == "slot 0 does not hold what was put out for token 0"
     told = replay(CachedPort(faulty={"layers.0.q_proj"}), tmp_path / "..")["layers.0.q_proj"]
     assert (told.verdict, told.reason) == (Verdict.FAIL, "")
 
@@ -181,8 +318,11 @@ def test_another_shape_fails(tmp_path, place):
 
     result = replay(Port(), tmp_path)["layers.0.q_proj"]
     assert result.verdict is Verdict.FAIL
-    given, whole = ((2, 1, 3), (2, 1, 4)) if place == "step" else ((2, 3, 4), (2, 3 + SPARE, 4))
-    assert result.reason == f"shape {given}, where {whole} was expected in decode"
+    reasons = {
+        "step": "shape (2, 1, 3), where (2, 1, 4) was expected in decode",
+        "read_cache": f"shape (2, 3, 4), where (2, {3 + SPARE}, 4) was expected in decode",
+    }
+    assert result.reason == reasons[place]
 
 
 @pytest.mark.parametrize("method", ["init_cache", "step", "read_cache"])
@@ -210,7 +350,7 @@ def test_decode_is_asked_for_by_name(tmp_path):
     def asked(**keywords):
         return read_marker(["a.h5"], keywords, tmp_path, ".").modes
 
-    assert asked() == Modes.BOTH.modes == (Mode.ISOLATED, Mode.END_TO_END)
+    assert asked() == Modes.DEFAULT.modes == BY_DEFAULT
     assert asked(modes="decode") == Modes.DECODE.modes == (Mode.DECODE,)
     assert Modes.ALL.modes == tuple(Mode)
 
@@ -221,12 +361,20 @@ def test_a_score_of_a_key_that_was_not_read_is_the_goldens_in_the_ports_dtype():
     recorded = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
     whole = np.full((1, 1, 3, 3 + SPARE), np.nan, np.float16)
     whole[..., :2, :2], whole[..., 2, :3] = -1, -1
-    decoded = Decoded(({"scores": whole[..., :2, :]}, {"scores": whole[..., 2:, :]}), (2, 3), {}, frozenset())
-    output = decoded.output(scores, recorded, np.arange(3))
-    np.testing.assert_array_equal(output[0, 0], [[-1, -1, 2], [-1, -1, 5], [-1, -1, -1]])
-    assert output.dtype == np.float16
-    kept = decoded.output(scores, recorded[..., [1], :], np.array([1]))
-    np.testing.assert_array_equal(kept, output[..., [1], :])
+    parts = ({"scores": whole[..., :2, :]}, {"scores": whole[..., 2:, :]})
+
+    def output(recorded, *tokens):
+        asked = Asked({"scores": tokens}, frozenset())
+        wanted = [
+            names and part
+            for part, names in zip(parts, (set(tokens) & {0, 1}, {2} & set(tokens)), strict=True)
+        ]
+        return Decoded(asked, tuple(part or {} for part in wanted), (2, 3), {}, {}).output(scores, recorded)
+
+    whole_output = output(recorded, 0, 1, 2)
+    np.testing.assert_array_equal(whole_output[0, 0], [[-1, -1, 2], [-1, -1, 5], [-1, -1, -1]])
+    assert whole_output.dtype == np.float16
+    np.testing.assert_array_equal(output(recorded[..., [1], :], 1), whole_output[..., [1], :])
 
 
 def test_keys_and_values_are_taken_in_at_every_slot():
@@ -234,6 +382,20 @@ def test_keys_and_values_are_taken_in_at_every_slot():
     parts = [f"layers.{n}.self_attn.{part}_expanded" for n in range(3) for part in "kv"]
     assert at_keys(file.contents.components) == set(parts)
     assert at_keys(fakes.COMPONENTS) == set()
+
+
+def test_a_case_that_was_read_through_the_cache_is_decoded_by_default():
+    file = GoldenFile.open(GOLDENS / "qwen3-tiny.h5")
+    modes = {
+        golden.case: modes_of(file, golden, BY_DEFAULT)
+        for golden in file.select(
+            include=["lm_head"], cases=["written.float32", "english"], dtypes=["float32"]
+        )
+    }
+    assert modes == {
+        "written.float32": [Mode.ISOLATED, Mode.DECODE],
+        "english": [Mode.ISOLATED, Mode.END_TO_END],
+    }
 
 
 def decoded(name, cases, dtypes):
