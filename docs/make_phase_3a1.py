@@ -39,6 +39,7 @@ SUITE = """\
 checkpoint = "qwen2-tiny"
 golden = "story.h5"
 prompts = "prompts.toml"
+facts = []
 cases = ["hello", "greetings"]
 dtypes = ["bfloat16"]
 """

@@ -56,7 +56,9 @@ class Modes(enum.StrEnum):
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        return {"default": BY_DEFAULT, "all": tuple(Mode)}[self] if self in ("default", "all") else (Mode(self),)
+        return (
+            {"default": BY_DEFAULT, "all": tuple(Mode)}[self] if self in ("default", "all") else (Mode(self),)
+        )
 
 
 @app.command(short_help="Record what every component of a reference does.")

@@ -81,7 +81,14 @@ def generate(
     there = sampling.seen(jnp.asarray(token_ids), jnp.asarray(mask != 0), config.vocab_size)
     now = _State(cache, there, jax.random.key(seed))
     logits, token, now = _step(
-        graph, settings, state, now, jnp.asarray(token_ids), key_mask, jnp.asarray(positions), jnp.arange(length)
+        graph,
+        settings,
+        state,
+        now,
+        jnp.asarray(token_ids),
+        key_mask,
+        jnp.asarray(positions),
+        jnp.arange(length),
     )
     position = jnp.asarray(positions[:, -1:])
     tokens, kept, lengths = [np.asarray(token)], [logits], np.full(batch, max_new_tokens)

@@ -168,11 +168,11 @@ def _part(inputs: Arrays, mask: Array, start: int, stop: int) -> Arrays:
 
 
 def _read_others(port: Cached, inputs: Arrays, mask: Array, read: Sequence[int]) -> Arrays:
-    """Read the tokens in reverse order, the first two parts of them, into a cache of their own; what is then in it."""
+    """Read the tokens in reverse order, three parts of them, into a cache of their own; what is then in it."""
     batch, tokens = inputs["token_ids"].shape
     others = {**inputs, "token_ids": inputs["token_ids"][:, ::-1]}
     cache = port.init_cache(batch, tokens + SPARE, float("nan"))
-    for start, stop in pairwise((0, *read[:2])):
+    for start, stop in pairwise((0, *read[:3])):
         _, cache = port.step(cache, _part(others, mask, start, stop), frozenset())
     return port.read_cache(cache)
 

@@ -71,17 +71,21 @@ def shown_after(text: str, command: str) -> list[str]:
 
 
 def test_the_port_in_the_docs_gives_what_they_show(replay) -> None:
-    told = replay("--dtype", "float32")
+    told = replay("--dtype", "float32", "--case", "left-padded")
     assert told.returncode == 1
     lines = {line.strip() for line in told.stdout.replace(f"{ROOT}/", "").splitlines()}
-    shown = shown_after(PORTS, "$ goldens replay goldens/qwen2-tiny.h5 --port my_port:make --dtype float32\n")
+    shown = shown_after(
+        PORTS,
+        "$ goldens replay goldens/qwen2-tiny.h5 --port my_port:make --dtype float32 --case left-padded\n",
+    )
     assert len(shown) == 3
     assert set(shown) <= lines
 
 
 def test_it_holds_with_the_listing_in_the_docs(replay) -> None:
     listing = re.findall(r"--unmeasured '([^']+)'", PORTS)
-    told = replay("--dtype", "float32", *(word for reason in listing for word in ("--unmeasured", reason)))
+    listed = (word for reason in listing for word in ("--unmeasured", reason))
+    told = replay("--dtype", "float32", "--case", "left-padded", *listed)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "its parts are compared" in told.stdout
 

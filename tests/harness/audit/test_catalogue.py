@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.audit.catalogue.table import FAULTS
+from harness.audit.catalogue.table import FAULTS, OF_FACTS, OF_PASSES
 from harness.audit.edited import edited
-from harness.audit.fault import Area, DoesNotApply, EditedCheckpoint, EditedConfig, Rewired
+from harness.audit.fault import Area, DoesNotApply, EditedCheckpoint, EditedConfig, Method, Rewired
+from harness.audit.methods import asked_of, facts_in, fronted
 from harness.audit.planted import Planted, Remembering, planted
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
@@ -32,7 +33,7 @@ LOOKED_AT = {
 is scaled."""
 
 EDITED = [fault for fault in FAULTS if isinstance(fault.planting, EditedConfig | EditedCheckpoint)]
-CONTRACT = [fault for fault in FAULTS if fault not in EDITED]
+CONTRACT = [fault for fault in OF_PASSES if fault not in EDITED]
 
 
 class Place:
@@ -86,13 +87,13 @@ def shows(fault):
     return applies
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", OF_PASSES, ids=lambda fault: fault.name)
 def test_a_fault_shows_unless_nothing_can_show_it(fault):
     assert shows(fault) is (not fault.equivalent)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", OF_PASSES, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("name", LOOKED_AT)
 def test_nothing_is_wrong_by_itself_but_what_is_planted(name, fault):
     try:
@@ -100,6 +101,41 @@ def test_nothing_is_wrong_by_itself_but_what_is_planted(name, fault):
     except DoesNotApply:
         pytest.skip("does not apply")
     assert wrong is None or wrong <= set(names)
+
+
+SHOWN_ELSEWHERE = {"held-cut-to-bfloat16", "default-system-prompt-missing"}
+"""No built-in checkpoint is stored in float32, and no built-in template has a system prompt of its own."""
+
+
+def asked(name, fault):
+    """The facts that are wrong; None where the golden file has none that the fault is in."""
+    here = place(name)
+    facts = here.file.select_facts(dtypes=["float32"])
+    if not facts_in(fault.planting, facts):
+        return None
+    try:
+        port = fronted(here.port.port, fault.planting)
+    except DoesNotApply:
+        return None
+    session = Session(here.file, lambda dtype: port, folder=here.folder)
+    results = [session.result(fact, Mode.ISOLATED) for fact in asked_of(fault.planting, facts)]
+    return [result.component for result in results if result.verdict is Verdict.FAIL]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=[pytest.mark.slow] if n % 6 else [])
+        for n, fault in enumerate(OF_FACTS)
+        if fault.name not in SHOWN_ELSEWHERE
+    ],
+)
+def test_a_fault_in_a_method_shows_in_facts_that_it_is_in(fault):
+    wrong = [found for name in LOOKED_AT if (found := asked(name, fault)) is not None]
+    assert wrong
+    assert any(wrong) is (not fault.equivalent)
+    names = set(facts_in(fault.planting, place("qwen2-tiny").file.select_facts()))
+    assert all(found[0] in names for found in wrong if found)
 
 
 def test_names_are_unique_and_written_alike():
@@ -112,6 +148,12 @@ def test_what_a_fault_says_is_one_clause():
     assert [fault.name for fault in FAULTS if not fault.says or fault.says.endswith(".")] == []
 
 
+def test_what_is_shown_elsewhere_is_not_shown_here():
+    known = {fault.name: fault for fault in OF_FACTS}
+    for fault in map(known.get, SHOWN_ELSEWHERE):
+        assert not any(asked(name, fault) for name in LOOKED_AT)
+
+
 def test_every_area_is_covered_but_the_cache_which_no_contract_reaches():
     assert {fault.area for fault in FAULTS} == set(Area) - {Area.CACHE}
 
@@ -119,6 +161,8 @@ def test_every_area_is_covered_but_the_cache_which_no_contract_reaches():
 def test_there_are_enough_of_each_planting():
     assert len(CONTRACT) >= 60
     assert len(EDITED) >= 25
+    assert len(OF_FACTS) >= 150
+    assert all(isinstance(fault.planting, Method) for fault in OF_FACTS)
     assert sum(isinstance(fault.planting, Rewired) for fault in FAULTS) >= 10
     assert sum(bool(fault.equivalent) for fault in FAULTS) >= 3
 

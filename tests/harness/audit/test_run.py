@@ -50,7 +50,7 @@ class ReadsItsConfiguration(Decoding):
     def __init__(self, checkpoint, dtype):
         super().__init__(dtype)
         self.factor = np.float32(
-            1 if '"hidden_size": 4' in (Path(checkpoint) / "config.json").read_text() else 2
+            1 if '"hidden_size": 4' in (Path(checkpoint) / "config.json").read_text() else 3
         )
 
 
@@ -324,6 +324,18 @@ def test_where_nothing_could_be_compared_nothing_is_said_to_be_the_same(auditor)
     assert told.verdict is Verdict.MISSED
     assert told.reason.startswith("not measured: ")
     assert not told.effect.exact
+
+
+def test_without_a_case_that_is_read_at_once_components_are_looked_at_by_themselves(built_in):
+    """And through the cache; how they are wired cannot be told."""
+    goldens = built_in.file.select(include=["rotary_emb.*"], cases=["written.float32"], dtypes=["float32"])
+    auditor = replace(built_in, goldens=goldens)
+    auditor.refuse_wrong([fault(ANOTHER_WIDTH)])
+    backwards = Answer(("rotary_emb.sin",), lambda call: -call.output)
+    told = auditor.audit(fault(backwards, {"sign_flipped"}))
+    assert (told.mode, told.first, told.naming) == ("isolated", "rotary_emb.sin", Naming.NAMED)
+    rewired = Rewired(lambda components: {"lm_head": {"x": "layers.2.mlp_residual"}})
+    assert auditor.audit(fault(rewired)).verdict is Verdict.NOT_PLANTED
 
 
 @pytest.fixture(scope="module")

@@ -155,6 +155,42 @@ def test_torch_evaluates_in_float64_as_numpy_does(rope_type, data):
     np.testing.assert_allclose(*variances, rtol=1e-6)
 
 
+def by_logarithm(settings, length):
+    """Frequencies (D/2) as an honest port may have them: exponentials of logarithms, all of it in float32."""
+    single, size, scaling = np.float32, settings["head_dim"], settings.get("scaling") or {}
+    kind, factor = scaling.get("rope_type"), np.float32(scaling.get("factor", 1))
+    logarithm = np.log(single(settings["theta"]))
+    if kind == "dynamic":
+        longest = single(scaling["max_position_embeddings"])
+        grown = factor * np.maximum(single(length), longest) / longest - (factor - single(1))
+        logarithm += single(size / (size - 2)) * np.log(grown)
+    own = np.exp(-np.arange(0, size, 2, dtype=single) / single(size) * logarithm)
+    if kind == "linear":
+        return own * (single(1) / factor)
+    if kind == "yarn":
+        low, high = map(single, frequencies._ends_of_ramp(settings))
+        kept = np.clip((high - np.arange(size // 2, dtype=single)) / (high - low), 0, 1)
+        return own * (kept + (single(1) - kept) / factor)
+    if kind == "llama3":
+        low, high = single(scaling["low_freq_factor"]), single(scaling["high_freq_factor"])
+        turns = own * single(scaling["original_max_position_embeddings"] / (2 * math.pi))
+        kept = np.clip((turns - low) / (high - low), 0, 1)
+        return own * (kept + (single(1) - kept) / factor)
+    return own
+
+
+@pytest.mark.parametrize("rope_type", TYPES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_another_order_of_evaluation_stays_within_four_sigma(rope_type, data):
+    rotary, positions = data.draw(cases(rope_type))
+    own = by_logarithm(settings_of(rotary), int(positions.max()) + 1)
+    angles = np.tile(positions.numpy().astype(np.float32)[..., None] * own, 2)
+    for step, wave in ((COS, np.cos), (SIN, np.sin)):
+        output = wave(angles) * np.float32(rotary.attention_scaling)
+        assert over_model(step, rotary, positions, output, "float32") <= 4
+
+
 def test_a_reference_that_has_read_a_long_text_is_reset():
     from types import SimpleNamespace
 

@@ -66,7 +66,7 @@ def test_a_case_is_read_as_generation_reads_it(tmp_path):
     assert {result.mode for result in results.values()} == {Mode.DECODE}
     assert np.isnan(port.fill)
     inputs = fakes.case_inputs(0)
-    others, own = port.seen[:2], port.seen[2:]
+    others, own = port.seen[:3], port.seen[3:]
     assert [list(step["query_index"]) for step in own] == [[0], [1], [2]]
     for n, step in enumerate(others):  # in another cache, the tokens from behind
         np.testing.assert_array_equal(step["token_ids"], inputs["token_ids"][:, [2 - n]])
@@ -90,7 +90,7 @@ def test_half_of_the_tokens_are_read_at_once(tmp_path, monkeypatch):
     )
     port = CachedPort()
     assert set(verdicts(replay(port, tmp_path)).values()) == {Verdict.PASS}
-    own = port.seen[2:]
+    own = port.seen[3:]
     assert [list(step["query_index"]) for step in own] == [[0, 1, 2], [3], [4], [5], [6]]
 
 
@@ -140,7 +140,7 @@ def test_a_component_that_not_every_step_hands_out_is_unmeasured(tmp_path, steps
         def step(self, cache, inputs, names):
             found, cache = super().step(cache, inputs, names)
             return {
-                n: x for n, x in found.items() if n != "layers.0.act" or len(self.seen) - 2 in steps
+                n: x for n, x in found.items() if n != "layers.0.act" or len(self.seen) - 3 in steps
             }, cache
 
     results = replay(Port(), tmp_path)
@@ -285,6 +285,17 @@ def test_one_slot_that_is_as_another_text_left_it_may_be_so_by_chance():
     assert one.trouble("a.k").hypotheses == ()
     both = Written({}, {"a.k": slots(9, 3, None)}, put_out, left, 0, 2)
     assert both.trouble("a.k").hypotheses == ("cache_not_reset",)
+
+
+def test_one_slot_that_is_written_early_may_be_as_another_text_left_it_by_chance():
+    put_out, left = {"a.k": slots(1)}, {"a.k": slots(9, 8, 3, None)}
+
+    def names(*held):
+        return Written({}, {"a.k": slots(*held)}, put_out, left, 0, 1).trouble("a.k").hypotheses
+
+    assert names(1, 8, None, None) == ("cache_not_reset", "cache_written_early")
+    assert names(1, 8, 3, None) == ("cache_not_reset",)
+    assert names(1, 8, 4, None) == ("cache_written_early",)
 
 
 def test_another_size_of_slots_is_told():
