@@ -15,6 +15,7 @@ from transformers import DynamicCache
 
 from harness.errors import GoldensError
 from harness.inputs import CaseInputs
+from harness.kinds.frequencies import depend_on_length
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS, at_keys
 from harness.model import LOGITS, Component
@@ -40,14 +41,12 @@ def refuse_changing_angles(components: list[Component], writing: Writing) -> Non
     """Raise GoldensError where a key's angle depends on how long the text has become since."""
     last = int(writing.prompt.positions.max()) + writing.new_tokens
     for component in components:
-        scaling = component.settings.get("scaling")
-        if isinstance(scaling, dict) and scaling.get("rope_type") == "dynamic":
-            length = scaling["original_max_position_embeddings"]
-            if last > length:
-                raise GoldensError(
-                    f"case {writing.prompt.name} reaches position {last}, and beyond {length} dynamic RoPE changes its "
-                    "angles from step to step: no whole pass says what is right; write fewer tokens"
-                )
+        if depend_on_length(component.settings, last):
+            length = component.settings["scaling"]["max_position_embeddings"]
+            raise GoldensError(
+                f"case {writing.prompt.name} reaches position {last}, and beyond {length} dynamic RoPE changes its "
+                "angles from step to step: no whole pass says what is right; write fewer tokens"
+            )
 
 
 @dataclass(frozen=True)

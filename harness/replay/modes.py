@@ -1,8 +1,10 @@
 """Which replays there are of what is recorded. Imports nothing heavy."""
 
+import sys
 from collections.abc import Collection
 
 from harness.facts.table import FAMILIES
+from harness.kinds.frequencies import depend_on_length
 from harness.model import FactIn, Golden, Mode
 from harness.store.reader import GoldenFile
 
@@ -27,7 +29,16 @@ def replays(file: GoldenFile, recorded: Golden | FactIn, mode: Mode) -> bool:
         return recorded.isolated is not None
     if mode is Mode.END_TO_END:
         return not _parts(file, recorded)
-    return _tokens(file, recorded.case) > 1
+    return _tokens(file, recorded.case) > 1 and (bool(_parts(file, recorded)) or not _angles_change(file, recorded))
+
+
+def _angles_change(file: GoldenFile, golden: Golden) -> bool:
+    """Whether what is recorded of a whole pass says nothing of decode: dynamic RoPE turns by the longest position."""
+    angles = [component for component in file.contents.components if component.step in ("cos", "sin")]
+    if not any(depend_on_length(component.settings, sys.maxsize) for component in angles):
+        return False  # without a look at any tensor
+    longest = 1 + int(file.case_inputs(golden.case)["positions"].max())
+    return any(depend_on_length(component.settings, longest) for component in angles)
 
 
 def _parts(file: GoldenFile, recorded: Golden | FactIn) -> tuple[int, ...]:

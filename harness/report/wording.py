@@ -70,6 +70,8 @@ def _unlike_other_modes(wrong: Result, results: Sequence[Result]) -> str:
         return "replay isolated as well, to tell a wrong component from drift"
     if Verdict.UNMEASURED in by_itself:
         return "it was not measured by itself, so it may be wrong, or take in what is"
+    if wrong.mode is Mode.DECODE and by_itself == {Verdict.PASS}:
+        return "it passes by itself: the cache, its mask, positions, or drift"
     if Verdict.PASS in by_itself:
         return "it passes by itself: drift, or wiring"
     return "no component fails by itself: drift, or wiring"  # a composite, which nothing runs by itself

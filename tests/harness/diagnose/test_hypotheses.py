@@ -115,6 +115,17 @@ def test_a_scale_by_hidden_over_heads_where_that_is_not_the_head_size():
     assert said.names == {"scale_by_hidden_over_heads"}
 
 
+def test_queries_that_stand_elsewhere_are_counted_from_zero_in_the_mask():
+    """Here they stand in reverse order."""
+    scores, queries = drawn(2, 3, 9, 9), np.arange(9)[::-1]
+    inputs = {"scores": scores, "attention_mask": np.ones((2, 9), int), "query_index": queries}
+    made = Made("probs", inputs, settings={"window": None})
+    seen = np.where(np.arange(9) <= np.arange(9)[:, None], np.exp(scores), 0)
+    answer = seen / seen.sum(axis=-1, keepdims=True)
+    assert made.named(answer) == {"query_index_from_zero"}
+    assert made.named(answer, withheld={"query_index_from_zero"}) == set()
+
+
 def truncated(weight):
     bits = weight.astype(np.float32).view(np.uint32) >> np.uint32(16) << np.uint32(16)
     return bits.view(np.float32)
@@ -140,5 +151,6 @@ def test_every_hypothesis_is_planted_somewhere():
     """But eps in places where the checkpoint has that very one, or none can tell it from its neighbours."""
     planted = set(PLANTED).union(*(fault.named_by for fault in FAULTS))
     planted |= {"weight_rounded_bfloat16", "weight_truncated_bfloat16", "scale_by_hidden_over_heads"}
+    planted |= {"query_index_from_zero"}
     known = {hypothesis.name for step in STEPS.values() for hypothesis in step.hypotheses}
     assert known - planted == {"eps_1e-06", "eps_1e-07"}
