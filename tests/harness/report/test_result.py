@@ -69,7 +69,8 @@ def test_an_isolated_failure_is_named_before_an_end_to_end_one() -> None:
 def test_json_is_the_documented_contract() -> None:
     shown = json.loads(run(result("layers.0.q_proj", Verdict.FAIL)).to_json())
     assert shown.keys() == {
-        "format", "golden", "port", "verdict", "counts", "first_wrong", "results", "explanations", "notes"
+        "format", "golden", "port", "verdict", "counts", "first_wrong", "results", "explanations", "notes",
+        "logits",
     }  # fmt: skip
     assert shown["format"] == 1
     assert shown["counts"] == {"pass": 0, "fail": 1, "unmeasured": 0}
