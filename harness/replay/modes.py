@@ -29,7 +29,9 @@ def replays(file: GoldenFile, recorded: Golden | FactIn, mode: Mode) -> bool:
         return recorded.isolated is not None
     if mode is Mode.END_TO_END:
         return not _parts(file, recorded)
-    return _tokens(file, recorded.case) > 1 and (bool(_parts(file, recorded)) or not _angles_change(file, recorded))
+    return _tokens(file, recorded.case) > 1 and (
+        bool(_parts(file, recorded)) or not _angles_change(file, recorded)
+    )
 
 
 def _angles_change(file: GoldenFile, golden: Golden) -> bool:
