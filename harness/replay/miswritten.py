@@ -114,7 +114,7 @@ class Written:
     def _another(self, name: str) -> Iterator[str]:
         held = self._own(self.held[name])
         for other, put_out in self.put_out.items():
-            if other != name and not _empty(held).any() and _same(held, put_out):
+            if other != name and _same(held, put_out):
                 layer, _, step = name.rpartition(".")
                 if other.endswith(f".{step}"):
                     yield "cache_of_another_layer"

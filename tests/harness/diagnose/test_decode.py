@@ -89,6 +89,17 @@ def test_a_fault_in_decode_gets_its_name_and_no_other(name):
     assert all(explanation.text for explanation in without)
 
 
+@pytest.mark.slow
+def test_tokens_that_follow_each_other_are_not_taken_for_a_whole_text():
+    """As in a case that was read at once, and is decoded because somebody asks for it."""
+    name = "positions-start-over-after-the-prompt"
+    goldens = golden_file().select(include=["rotary_emb.*"], cases=["english"], dtypes=["float32"])
+    results = list(session(name).replay(goldens, [Mode.ISOLATED, Mode.DECODE]))
+    subject = Subject(golden_file(), lambda dtype: port(name), Weights(FOLDER))
+    said = explain_decode(subject, results)
+    assert [each.hypotheses for each in said] == [["positions_start_over"]] * 2
+
+
 def test_what_only_takes_in_what_is_wrong_is_not_explained():
     (said,) = {e.component.rpartition(".")[2] for e in explained("scores-not-scaled-in-decode")}
     assert said == "scores"
