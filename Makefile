@@ -47,7 +47,7 @@ story: .venv/installed ## Write docs/phase-3a1.md again, from a recording and re
 floors: .venv/installed ## Errors of reference and port beside floors and tolerances, built-in and wide layers
 	$(BIN)/python benchmarks/floors.py goldens/*.h5 --wide 896 --wide 3584
 
-audit: .venv/installed ## Which of 400 mistakes the built-in golden files would catch, and why not the others
+audit: .venv/installed ## Which of 600 mistakes the built-in golden files would catch, and why not the others
 	$(BIN)/goldens audit goldens/*.h5 --require 99
 
 naming: .venv/installed ## How well mistakes are named: the table of confusion and its figures
