@@ -154,10 +154,10 @@ def read(folder: str | Path) -> Config:
         raise ConfigError(
             f"no checkpoint folder {folder}: give a folder that holds config.json and safetensors files"
         )
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
     if generation.is_file():
-        eos = _read_json(generation).get("eos_token_id")
+        eos = read_json(generation).get("eos_token_id")
         config = config if eos is None else {**config, "eos_token_id": eos}
     return parse(config)
 
@@ -203,7 +203,8 @@ def parse(raw: Mapping[str, Any]) -> Config:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The settings in a file. Raises ConfigError for one that is not there, or holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

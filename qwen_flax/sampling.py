@@ -5,7 +5,6 @@ have the value under which it does nothing. Anything else is refused by name, si
 writes other texts.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from qwen_flax.config import ConfigError
+from qwen_flax.config import ConfigError, read_json
 from qwen_flax.steps import jit
 
 _DEFAULT_TOP_K = 50
@@ -100,8 +99,8 @@ def read(folder: str | Path) -> Settings:
     """
     path = Path(folder) / "generation_config.json"
     if path.is_file():
-        return parse(_read_json(path))
-    of_old = _read_json(Path(folder) / "config.json")
+        return parse(read_json(path))
+    of_old = read_json(Path(folder) / "config.json")
     return parse({key: value for key, value in of_old.items() if key in (*_OFF, *NAMES, "do_sample")})
 
 
@@ -214,13 +213,3 @@ def _positive(name: str, value: Any) -> None:
 def _share(name: str, value: Any) -> None:
     if value is not None and not (_is_number(value, int, float) and 0 <= value <= 1):
         raise ConfigError(f"{name} is {value!r}, but a number from 0 to 1 was expected")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__} where an object of settings was expected")
-    return content

@@ -258,8 +258,8 @@ class _Recording:
     def _write(self, component: Component, place: str, source: str, axes: str, tokens: str) -> int:
         """Write a tensor once, and link it wherever else it is taken in."""
         path = f"{self._group(component)}/{place}"
-        letters, recorded = axes.split(), self.recorded
-        every = "T" not in letters or recorded.tokens[tokens] == recorded.every_token
+        recorded = self.recorded
+        every = "T" not in axes.split() or recorded.tokens[tokens] == recorded.every_token
         key = (source, "query_index" if every else tokens)
         if key in self._written:
             self._writer.link(path, self._written[key])
