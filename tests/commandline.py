@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import main
 
 
 @dataclass

@@ -11,6 +11,7 @@ from rich.progress import track
 from harness.diagnose.diagnosis import diagnose
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
+from harness.replay.environment import environment
 from harness.replay.modes import modes_of
 from harness.replay.session import Session, checked_factory, checkpoint_folder, in_order
 from harness.report.result import Run, with_listed
@@ -83,7 +84,13 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     )
     results = [with_listed(result, question.listed) for result in bar]
     run = Run.from_results(str(file.path), question.port, results, file.order)
-    run = replace(run, logits=session.logits())
+    run = replace(
+        run,
+        logits=session.logits(),
+        digest=file.digest,
+        recorded=dict(file.contents.provenance),
+        environment=environment(Path.cwd()),
+    )
     if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in results):
         with progress.status(f"{file.path.name}: looking for what explains it"):
             explanations, notes = diagnose(session, folder, results)

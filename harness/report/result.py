@@ -34,6 +34,8 @@ class Result(msgspec.Struct, frozen=True):
     error, floor, limit and worst are None where nothing could be compared number by number
     reason: why it is unmeasured, or why it fails by more than its numbers (shape, NaN, exactness)
     listed: why it may stay unmeasured, if somebody said so beforehand
+    tolerance: who says what passes, and why, if it is not the noise floor: a marker, or a row of the tolerance file
+    expected: why it is expected to fail, if somebody said so beforehand; it does so, or fails for not doing so
     """
 
     component: str
@@ -48,6 +50,8 @@ class Result(msgspec.Struct, frozen=True):
     worst: Worst | None = None
     reason: str = ""
     listed: str = ""
+    tolerance: str = ""
+    expected: str = ""
 
     @property
     def over_limit(self) -> float:
@@ -99,9 +103,26 @@ class Explanation(msgspec.Struct, frozen=True):
     left: float | None = None
 
 
+class Environment(msgspec.Struct, frozen=True):
+    """What a replay ran on.
+
+    time: UTC, ISO 8601; versions: of Python and of the libraries that ports use
+    device: as JAX names it, empty for a port without JAX; precision: JAX's default for products of matrices
+    commit: of the project in the working folder, with `+` if it had changes; empty outside a repository
+    """
+
+    time: str
+    versions: dict[str, str]
+    device: str
+    precision: str
+    commit: str
+
+
 class Run(msgspec.Struct, frozen=True):
     """One replay of one golden file.
 
+    order: all components of the golden file, in forward order; digest: of its content
+    recorded: the golden file's own provenance; environment: what the replay ran on
     results: by dtype, case and mode, then in forward order
     notes: what else is to be known of the failures, a sentence each: what they have in common, what they do not show
     logits: of whole runs, in people's terms; no verdict depends on it
@@ -117,6 +138,10 @@ class Run(msgspec.Struct, frozen=True):
     explanations: list[Explanation] = []
     notes: list[str] = []
     logits: list[LogitsSummary] = []
+    order: list[str] = []
+    digest: str = ""
+    recorded: dict[str, Any] = {}
+    environment: Environment | None = None
 
     @classmethod
     def from_results(cls, golden: str, port: str, results: Iterable[Result], order: Sequence[str]) -> Self:
@@ -125,7 +150,7 @@ class Run(msgspec.Struct, frozen=True):
         counts = {verdict: sum(r.verdict is verdict for r in results) for verdict in Verdict}
         wrong = first_wrong(results, order)
         place = None if wrong is None else Place(wrong.component, wrong.case, wrong.dtype, wrong.mode)
-        return cls(FORMAT, golden, port, _verdict(results), counts, place, results)
+        return cls(FORMAT, golden, port, _verdict(results), counts, place, results, order=list(order))
 
     @property
     def holds(self) -> bool:

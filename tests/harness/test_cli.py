@@ -163,7 +163,7 @@ def test_verify(goldens: Callable[..., Told], tmp_path: Path) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from harness.cli import app\n"
+        "import sys; from harness.cli.app import app\n"
         "try: app(['replay', '--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('numpy', 'h5py', 'jax', 'torch') if m in sys.modules])"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def goldens(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run as the installed command runs: the current folder is not on the path by itself."""
-    code = "import sys; sys.path.remove(''); from harness.cli import main; main()"
+    code = "import sys; sys.path.remove(''); from harness.cli.app import main; main()"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERMINAL_WIDTH": "100"}
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],

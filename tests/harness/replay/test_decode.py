@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.cli import Modes
+from harness.cli.options import Modes
 from harness.kinds.table import at_keys
 from harness.marker import read_marker
 from harness.model import BY_DEFAULT, Component, Mode, Verdict
