@@ -70,7 +70,7 @@ def test_json_is_the_documented_contract() -> None:
     shown = json.loads(run(result("layers.0.q_proj", Verdict.FAIL)).to_json())
     assert shown.keys() == {
         "format", "golden", "port", "verdict", "counts", "first_wrong", "results", "explanations", "notes",
-        "logits",
+        "logits", "order", "digest", "recorded", "environment",
     }  # fmt: skip
     assert shown["format"] == 1
     assert shown["counts"] == {"pass": 0, "fail": 1, "unmeasured": 0}
@@ -93,6 +93,8 @@ def test_json_is_the_documented_contract() -> None:
         "worst": {"index": [0, 3, 17], "port": 1.25, "golden": 0.5},
         "reason": "",
         "listed": "",
+        "tolerance": "",
+        "expected": "",
     }
 
 
