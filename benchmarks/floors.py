@@ -34,6 +34,7 @@ from harness.compare.files import places
 from harness.compare.metrics import counts, views
 from harness.compare.tolerance import limit, noise_floor
 from harness.inputs import Rows, assemble, draw_rows
+from harness.kinds.frequencies import attention_factor, frequencies
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
 from harness.model import Golden, Mode, Views
@@ -48,7 +49,9 @@ from harness.settings import port_setting
 from harness.store.reader import GoldenFile
 
 PRODUCT_LIMIT, PRODUCT_WIDTH, SLACK = 1e-5, 4864, 8.0
-SAMPLE = 32
+SAMPLE = 4096
+"""Elements of a kind from which its worst honest error is no luck."""
+HEAD_SAMPLE = 32
 """Angles hang on the roundings of half as many frequencies: of a head of 8, on three, which may all be lucky."""
 FLOAT64 = TorchArrays(torch.float64)
 
@@ -57,7 +60,7 @@ FLOAT64 = TorchArrays(torch.float64)
 class Row:
     """One golden: errors over floor of reference and port, tolerance and worst honest error of the whole tensor.
 
-    width: of a product; sampled: its errors are of enough roundings to hold the tolerance against
+    width: of a product; elements: how many roundings its errors are of; 0 for those of too few frequencies
     """
 
     kind: str
@@ -68,7 +71,7 @@ class Row:
     tolerance: float
     worst: float
     width: int
-    sampled: bool
+    elements: int
 
 
 def rows(file: GoldenFile, checkpoint: Path) -> Iterator[Row]:
@@ -114,6 +117,7 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
     modelled = noise_floor(
         type(golden.isolated)(golden.isolated.modelled, golden.isolated.modelled), golden.dtype, False
     )
+    few = component.step in ("cos", "sin") and component.settings["head_dim"] < HEAD_SAMPLE
     return Row(
         kind=component.kind,
         dtype=golden.dtype,
@@ -123,7 +127,7 @@ def measure(file: GoldenFile, golden: Golden, answer: np.ndarray, weights: "Weig
         tolerance=allowed.whole,
         worst=max(reference.whole, port.whole, third),
         width=inputs["x"].shape[-1] if component.step == "linear" else 0,
-        sampled=component.step not in ("cos", "sin") or component.settings["head_dim"] >= SAMPLE,
+        elements=0 if few else exact.size,
     )
 
 
@@ -168,11 +172,14 @@ def softmax_in_order(e: Evaluation, dtype: torch.dtype) -> np.ndarray:
 
 
 def by_logarithm(e: Evaluation, function: str) -> np.ndarray:
-    """cos or sin in float32, with frequencies exp(-2i / D ln theta)."""
-    size, theta = e.settings["head_dim"], np.float32(e.settings["theta"])
-    frequencies = np.exp(-np.arange(0, size, 2, dtype=np.float32) / np.float32(size) * np.log(theta))
-    angles = e.inputs["positions"].numpy().astype(np.float32)[..., None] * frequencies
-    return getattr(np, function)(np.concatenate((angles, angles), axis=-1)).astype(np.float64)
+    """cos or sin in float32, with frequencies exp(-2i / D ln theta), stretched as the step's are."""
+    size, theta = e.settings["head_dim"], e.settings["theta"]
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    stretched = frequencies(e).numpy() * theta ** exponents.astype(np.float64)
+    own = np.exp(-exponents * np.log(np.float32(theta))) * stretched.astype(np.float32)
+    angles = e.inputs["positions"].numpy().astype(np.float32)[..., None] * own
+    turned = getattr(np, function)(np.concatenate((angles, angles), axis=-1))
+    return turned.astype(np.float64) * attention_factor(e.settings)
 
 
 ROWS, CHANNELS = 8, 256
@@ -287,7 +294,7 @@ def report(name: str, found: list[Row], console: Console) -> list[str]:
             (reference <= 4, "the reference exceeds the modelled floor by more than 4"),
             (max(narrow, default=0) < PRODUCT_LIMIT, f"a product's tolerance reaches {PRODUCT_LIMIT:.0e}"),
             (
-                slack <= SLACK or not all(row.sampled for row in members),
+                slack <= SLACK or sum(row.elements for row in members) < SAMPLE,
                 f"the tolerance is {slack:.1f} x the worst honest error",
             ),
         ):
