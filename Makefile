@@ -1,12 +1,19 @@
 # `make` alone lists what there is to make.
 
 .DEFAULT_GOAL := help
-.PHONY: help goldens checkpoints test test-replay-only lint format real story floors audit naming alarms nightly constraints clean
+.PHONY: help goldens checkpoints test test-replay-only test-lowest test-newest lint format replay-stored \
+	real record-real replay-real write-real story floors audit naming alarms fuzz real-floors real-naming real-story \
+	worse nightly pictures constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 REPLAY_BIN := .venv-replay/bin
+LOWEST_BIN := .venv-lowest/bin
+NEWEST_BIN := .venv-newest/bin
 SOURCES := harness qwen_flax goldens tests benchmarks
+MODEL ?=
+DAY := $(or $(SEED),$(shell date -u +%Y%m%d))
+REPORTS = $(foreach suffix,html json md xml,--report reports/$(1).$(suffix)) --history reports/history.jsonl
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,20 +32,41 @@ test-replay-only: .venv-replay/installed ## Replay the golden files where PyTorc
 	$(REPLAY_BIN)/python -m pytest -q -m replay_only tests/replay_only
 	$(REPLAY_BIN)/goldens replay goldens/*.h5
 
-lint: .venv/installed ## ruff and mypy
+test-lowest: .venv-lowest/installed ## All tests with the lowest versions that are promised, on Python 3.11
+	$(LOWEST_BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope --ignore tests/browser
+	$(LOWEST_BIN)/goldens replay goldens/*.h5
+
+test-newest: .venv-newest/installed ## All tests with the newest versions there are
+	$(NEWEST_BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope --ignore tests/browser
+	$(NEWEST_BIN)/goldens replay goldens/*.h5
+
+replay-stored: .venv-replay/installed ## Replay the golden files in git without PyTorch, with reports and history
+	@mkdir -p reports
+	$(REPLAY_BIN)/goldens replay goldens/*.h5 $(call REPORTS,stored)
+
+lint: .venv/installed ## ruff, mypy, and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 format: .venv/installed ## Format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-real: .venv/installed ## Record and replay a real checkpoint, and let it write: make real MODEL=DIR_OR_HUB_ID
-	@test -n "$(MODEL)" || { echo "say which checkpoint: make real MODEL=DIR_OR_HUB_ID" >&2; exit 2; }
+real: record-real replay-real write-real ## Record and replay a real checkpoint, and let it write: make real MODEL=DIR_OR_HUB_ID
+
+record-real: .venv/installed
+	@test -n "$(MODEL)" || { echo "say which checkpoint: make $@ MODEL=DIR_OR_HUB_ID" >&2; exit 2; }
 	@mkdir -p real
 	$(BIN)/goldens record --checkpoint "$(MODEL)" -o real/real.h5 --dtype float32 --dtype bfloat16
-	$(BIN)/goldens replay real/real.h5 --checkpoint "$(MODEL)" --by-kind
+
+replay-real: .venv/installed
+	@mkdir -p reports
+	$(BIN)/goldens replay real/real.h5 --checkpoint "$(MODEL)" --by-kind $(call REPORTS,real)
+
+write-real: .venv/installed
 	$(BIN)/python benchmarks/generation.py "$(MODEL)"
 
 story: .venv/installed ## Write docs/phase-3a1.md again, from a recording and replays
@@ -57,17 +85,34 @@ alarms: .venv/installed ## How near correct ports come to their tolerance, on pr
 	$(BIN)/python benchmarks/false_alarms.py --seeds 200
 	$(BIN)/python benchmarks/false_alarms.py --wide 896 --wide 3584 --seeds 9
 
-nightly: real floors audit naming alarms ## What takes long: a real checkpoint and slow tests: make nightly MODEL=DIR_OR_HUB_ID
+fuzz: .venv/installed ## Look for an input on which the port is wrong: make fuzz MODEL=DIR_OR_HUB_ID SEED=N
+	$(BIN)/goldens fuzz --checkpoint "$(MODEL)" --seed $(DAY)
+
+real-floors: .venv/installed
 	$(BIN)/python benchmarks/floors.py real/real.h5 --checkpoint "$(MODEL)"
+
+real-naming: .venv/installed
 	$(BIN)/python benchmarks/diagnosis.py --seconds real/real.h5 --checkpoint "$(MODEL)"
+
+real-story: .venv/installed
 	MODEL="$(MODEL)" $(BIN)/python -m pytest -q -m slow
+
+worse: .venv/installed ## Whether anything came nearer to its limit since the last replay with reports
+	$(BIN)/goldens history reports/history.jsonl
+
+nightly: .venv/installed .venv-replay/installed ## All that takes long, whichever parts fail: make nightly MODEL=DIR_OR_HUB_ID SEED=N
+	@test -n "$(MODEL)" || { echo "say which checkpoint: make $@ MODEL=DIR_OR_HUB_ID" >&2; exit 2; }
+	@MODEL="$(MODEL)" SEED=$(DAY) .ci/nightly
+
+pictures: .venv/installed ## Show a report in Chromium, and write docs/images again
+	$(BIN)/python docs/make_pictures.py
 
 constraints: .venv/installed ## Pin what is installed now in constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
 clean: ## Remove environments, caches and what recording left behind
-	rm -rf .venv .venv-replay .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-replay .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	rm -f goldens/*.h5.new goldens/*.partial
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
@@ -79,4 +124,17 @@ clean: ## Remove environments, caches and what recording left behind
 .venv-replay/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-replay
 	$(REPLAY_BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e . pytest
+	@touch $@
+
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST_BIN)/python -m pip install -q --disable-pip-version-check -c constraints-lowest.txt -e '.[record]' \
+		hypothesis pytest pytest-xdist
+	@touch $@
+
+# The second line goes past the ranges of pyproject.toml, which pip says and does.
+.venv-newest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	$(NEWEST_BIN)/python -m pip install -q --disable-pip-version-check -e '.[record]' hypothesis pytest pytest-xdist
+	$(NEWEST_BIN)/python -m pip install -q --disable-pip-version-check --upgrade transformers jax flax
 	@touch $@

@@ -1,22 +1,26 @@
 """The fixtures `goldens` and `port` behind the pytest plugin: one comparison, told as a test's outcome."""
 
+import math
 import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import msgspec
 import pytest
 
 from harness.errors import GoldensError
 from harness.marker import Comparison
 from harness.model import FactIn, Mode, Verdict
-from harness.report.result import Result, Run, with_listed
-from harness.report.wording import details, explanation_line, failure_line, headline
+from harness.replay.environment import platform_of_jax
+from harness.report.result import Explanation, Result, with_listed
+from harness.report.wording import amount, details, explanation_line, finding, recorded_with
 from harness.settings import make_importable
+from harness.store.reader import GoldenFile
+from harness.tolerances import Tolerances
 
 if TYPE_CHECKING:
+    from harness.compare.pictures import Pictures
     from harness.diagnose.diagnosis import Told
     from harness.replay.port import Port
     from harness.replay.session import Session
@@ -33,41 +37,58 @@ class NamedPort:
     folder: Path
 
 
+def port_name(port: Any) -> str:
+    """How results call a port: as it was named, or by its type."""
+    return port.spec if isinstance(port, NamedPort) else type(port).__name__
+
+
 class Sessions:
     """Replay sessions of one test run, the latest only: a model at a time fits in memory.
 
     traced: golden file -> the components that the selected tests want of a forward pass
+    pictures: golden file and port -> what errors look like; none if these are not wanted
     """
 
-    def __init__(self) -> None:
+    def __init__(self, with_pictures: bool = False) -> None:
         self.traced: dict[Path, set[str]] = {}
+        self.pictures: dict[tuple[Path, str], Pictures] = {}
+        self._with_pictures = with_pictures
         self._latest: tuple[_Key, Session] | None = None
         self._explained: dict[tuple[str, str, str, Mode], Told] = {}
 
     def session(self, comparison: Comparison, port: Any) -> "Session":
         """The session of this golden file, checkpoint and port. Raises GoldensError when there cannot be one."""
-        key = _Key(comparison.file.path, comparison.asked.checkpoint, port)
+        key = _Key(comparison.file.path, comparison.asked.checkpoint, port, comparison.tolerances)
         if self._latest is None or not self._latest[0].is_same(key):
             from harness.replay.session import Session
 
             self._latest, self._explained = None, {}
             names, folder = self.traced.get(key.path), _folder(comparison)
-            session = Session(comparison.file, _factory(comparison, port), names, folder)
+            factory, said = _factory(comparison, port), comparison.tolerances
+            pictures = self._pictures(comparison.file, port)
+            session = Session(comparison.file, factory, names, folder, pictures, said)
             self._latest = (key, session)
         return self._latest[1]
 
-    def explained(self, comparison: Comparison, result: Result, port: Any) -> list[str]:
-        """What explains a failure, in lines. Isolated, a whole family of components is explained at once."""
+    def _pictures(self, file: GoldenFile, port: Any) -> "Pictures | None":
+        from harness.compare.pictures import Pictures
+
+        if not self._with_pictures:
+            return None
+        return self.pictures.setdefault((file.path, port_name(port)), Pictures(file.order))
+
+    def explained(self, comparison: Comparison, result: Result, port: Any) -> "Told":
+        """What explains a failure. Isolated, a whole family of components is explained at once."""
         from harness.diagnose.diagnosis import diagnose_one
         from harness.diagnose.explain import family
         from harness.replay.facts import explanation_of
 
         if result.verdict is not Verdict.FAIL:
-            return []
+            return [], []
         session, golden = self.session(comparison, port), comparison.recorded
         if isinstance(golden, FactIn):
             explanation = explanation_of(golden, session.found(golden))
-            return [] if explanation is None else [explanation_line(explanation)]
+            return ([] if explanation is None else [explanation]), []
         isolated = result.mode is Mode.ISOLATED
         which = family(comparison.file.component(golden.component)) if isolated else golden.component
         key = (which, "" if isolated else golden.case, golden.dtype, result.mode)
@@ -75,10 +96,10 @@ class Sessions:
             try:
                 folder = _recorded_weights(comparison, port)
             except GoldensError as error:
-                return [f"not explained: {error}"]
+                return [], [f"not explained: {error}"]
             self._explained[key] = diagnose_one(session, folder, golden, result.mode)
         explanations, notes = self._explained[key]
-        return [explanation_line(e) for e in explanations if e.component == result.component] + notes
+        return [each for each in explanations if each.component == result.component], notes
 
 
 def _folder(comparison: Comparison) -> Path | None:
@@ -112,10 +133,11 @@ class _Key:
     path: Path
     checkpoint: str | None
     port: Any
+    tolerances: Tolerances
 
     def is_same(self, other: "_Key") -> bool:
-        places = (self.path, self.checkpoint) == (other.path, other.checkpoint)
-        return places and self.port is other.port
+        mine, theirs = ((key.path, key.checkpoint, key.tolerances) for key in (self, other))
+        return mine == theirs and self.port is other.port
 
 
 def _factory(comparison: Comparison, port: Any) -> "Callable[[str], Port]":
@@ -142,42 +164,59 @@ def _factory(comparison: Comparison, port: Any) -> "Callable[[str], Port]":
 
 
 class Goldens:
-    """The fixture `goldens`: the comparison that this test stands for."""
+    """The fixture `goldens`: the comparison that this test stands for.
 
-    def __init__(self, comparison: Comparison, sessions: Sessions, nodeid: str, root: Path) -> None:
+    again: what pytest is given to run it again
+    result: of the latest check, None if there was none; port: what it was held against
+    explanations, notes: of a failure
+    """
+
+    def __init__(
+        self, comparison: Comparison, sessions: Sessions, again: Collection[str], root: Path
+    ) -> None:
         self.comparison = comparison
         self.result: Result | None = None
+        self.port = ""
+        self.explanations: list[Explanation] = []
+        self.notes: list[str] = []
         self._sessions = sessions
-        self._nodeid = nodeid
+        self._again = again
         self._root = root
 
     def check(self, port: Any) -> None:
-        """Compare `port` with this test's golden: pass, fail, or, unmeasured and listed, skip."""
+        """Compare `port` with this test's golden: pass, fail, or skip what is listed and xfail what is expected."""
         __tracebackhide__ = True
         comparison = self.comparison
-        self.result = None  # an earlier check says nothing of one that breaks off
+        self.result, self.explanations, self.notes = None, [], []  # an earlier check says nothing of this one
+        self.port = port_name(port)
         try:
             session = self._sessions.session(comparison, port)
-            result = session.result(comparison.recorded, comparison.mode)
+            judged = with_listed(
+                session.result(comparison.recorded, comparison.mode), comparison.asked.unmeasured
+            )
+            result = comparison.tolerances.expected(judged, platform_of_jax())
         except GoldensError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
-        self.result = with_listed(result, comparison.asked.unmeasured)
-        if self.result.listed:
-            pytest.skip(f"unmeasured ({self.result.reason}); listed: {self.result.listed}")
-        if self.result.verdict is not Verdict.PASS:
-            behind = self._behind(self.result, self._sessions.explained(comparison, self.result, port))
-            self._fail("\n".join([failure_line(self.result), *(f"  {line}" for line in behind)]))
+        self.result = result
+        if result.listed:
+            pytest.skip(f"unmeasured ({result.reason}); listed: {result.listed}")
+        if result.expected:
+            pytest.xfail(f"{result.expected} ({finding(result)})")  # with --runxfail, it goes on
+        if result.verdict is not Verdict.PASS:
+            self.explanations, self.notes = self._sessions.explained(comparison, judged, port)
+            first = first_line(result, self.explanations)
+            self._fail("\n".join([first, *(f"  {line}" for line in self._behind(result))]))
 
-    def _behind(self, result: Result, explained: Collection[str]) -> list[str]:
+    def _behind(self, result: Result) -> list[str]:
         """The numbers, what explains them, where the golden is from, and how to run just this one again."""
         file = self.comparison.file
-        versions = file.contents.provenance.get("versions", {})
-        told = ", ".join(f"{name} {versions[name]}" for name in ("transformers", "torch") if name in versions)
+        told = recorded_with(file.contents.provenance)
         return [
             *details(result),
-            *explained,
-            f"golden: {_shown(file.path, self._root)}, digest {file.digest[:12]}{told and f', recorded with {told}'}",
-            f"again: pytest {shlex.quote(self._nodeid)}",
+            *map(explanation_line, self.explanations),
+            *self.notes,
+            f"golden: {shown(file.path, self._root)}, digest {file.digest[:12]}{told and f', {told}'}",
+            f"again: pytest {shlex.join(self._again)}",
         ]
 
     def _fail(self, text: str) -> NoReturn:
@@ -185,40 +224,24 @@ class Goldens:
         pytest.fail(text, pytrace=False)
 
 
-def told(comparison: Comparison, result: Result | None, root: Path) -> dict[str, Any]:
-    """What a test's report carries: plain types only. No result: the test failed before there was one."""
-    return {
-        "file": _shown(comparison.file.path, root),
-        "place": comparison.place,
-        "component": comparison.recorded.component,
-        "result": msgspec.to_builtins(result),
-    }
+def first_line(result: Result, explanations: Collection[Explanation]) -> str:
+    """A failure in a line that stands alone. pytest's short summary cuts it at its end: what matters comes first."""
+    found = _found(result)
+    names = [
+        " / ".join(e.hypotheses) or e.text.partition(";")[0] for e in explanations if e.text not in found
+    ]
+    why = f": {', '.join(names)}" if names else ""
+    where = f"{result.component}   {result.case} {result.dtype} {result.mode}"
+    return f"{found}{why}   {where}   {result.verdict.upper()}"
 
 
-def _shown(path: Path, root: Path) -> str:
+def _found(result: Result) -> str:
+    """The error against what passes; a reason where there is one."""
+    if result.reason or not 0 < result.over_limit < math.inf:
+        return finding(result)
+    return f"error {amount(result.over_limit)} x limit"
+
+
+def shown(path: Path, root: Path) -> str:
     """As short as it can be told: relative to `root` if it lies in it."""
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
-
-
-def summary(marked: Collection[dict[str, Any]]) -> Iterator[str]:
-    """For each golden file: the verdicts counted, and the first wrong component in forward order."""
-    for path in dict.fromkeys(report["file"] for report in marked):
-        reports = sorted((r for r in marked if r["file"] == path), key=lambda r: r["place"])
-        order = list(dict.fromkeys(report["component"] for report in reports))
-        results = [msgspec.convert(r["result"], Result) for r in reports if r["result"] is not None]
-        run = Run.from_results(path, "", results, order)
-        yield f"{path}: {_counts(run, len(reports) - len(results))}"
-        if run.first_wrong is not None:
-            wrong = run.result(run.first_wrong)
-            yield f"  {failure_line(wrong)}"
-            yield f"    {headline(wrong, results, order)}"
-
-
-def _counts(run: Run, uncompared: int) -> str:
-    """`4 pass, 5 fail, 2 unmeasured (1 listed), 1 could not be compared`; the last only if there are such."""
-    listed = sum(bool(result.listed) for result in run.results)
-    return (
-        ", ".join(f"{count} {verdict}" for verdict, count in run.counts.items())
-        + (f" ({listed} listed)" if listed else "")
-        + (f", {uncompared} could not be compared" if uncompared else "")
-    )

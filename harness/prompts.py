@@ -34,7 +34,8 @@ _TOKENIZER_FILES = (
 )
 """Without any of them transformers makes up a tokenizer that knows no text, and says nothing."""
 
-_SOURCES = ("text", "texts", "chat", "token_ids", "probe")
+_SOURCES = ("text", "texts", "chat", "token_ids", "rows", "probe")
+_Row = Annotated[tuple[int, ...], msgspec.Meta(min_length=1)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,9 +46,10 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One fixed case, given in exactly one way: text, texts, chat, token_ids or probe.
+    """One fixed case, given in exactly one way: text, texts, chat, token_ids, rows or probe.
 
     texts: the rows of a batch; padding says on which side the shorter ones are filled up
+    rows: the same as token ids; padding is token 0, and may be left out where all rows are equally long
     probe: `tiny-norm`, the tokens whose embeddings have the least norm that is not zero, or `special-tokens`,
         the tokenizer's own first ones
     tokens: how many; a text is repeated until it has as many, then cut there
@@ -59,6 +61,7 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     texts: tuple[str, ...] | None = None
     chat: tuple[Message, ...] | None = None
     token_ids: tuple[int, ...] | None = None
+    rows: tuple[_Row, ...] | None = None
     probe: Literal["tiny-norm", "special-tokens"] | None = None
     padding: Literal["left", "right"] | None = None
     tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -71,7 +74,7 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"expected exactly one of {', '.join(_SOURCES)}, found {found}")
         if not getattr(self, given[0]) or (self.texts and not all(self.texts)):
             raise ValueError(f"{given[0]} is empty")
-        if (self.padding is not None) != (self.texts is not None):
+        if self.rows is None and (self.padding is not None) != (self.texts is not None):
             raise ValueError("texts and padding come together: texts are a batch, padding is a batch's")
         if self.probe is not None and self.tokens is None:
             raise ValueError("a probe needs tokens, how many of them")
@@ -143,6 +146,8 @@ def _rows(prompt: Prompt, source: Source) -> tuple[str, Rows]:
         return text, Rows([source.tokenizer(text, add_special_tokens=False)["input_ids"]], start=start)
     if prompt.token_ids is not None:
         return "token ids as given", Rows([prompt.token_ids], start=start)
+    if prompt.rows is not None:
+        return "token ids as given", Rows(prompt.rows, prompt.padding or "none", start)
     assert prompt.tokens is not None, "a probe has a number of tokens"
     if prompt.probe == "tiny-norm":
         ids = _tiny_norm_ids(prompt.name, prompt.tokens, source.embedding_rms())

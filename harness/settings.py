@@ -25,6 +25,21 @@ def fault_settings(folder: Path) -> tuple[Path, ...]:
     return tuple(project / file for file in files)
 
 
+def tolerance_setting(folder: Path) -> Path | None:
+    """`tolerances` of the nearest pyproject.toml, relative to it; else goldens/tolerances.toml, if it is there."""
+    project = project_folder(folder)
+    path = project / "pyproject.toml"
+    named = _table(path).get("tolerances") if path.is_file() else None
+    if named is None:
+        usual = project / "goldens" / "tolerances.toml"
+        return usual if usual.is_file() else None
+    if not isinstance(named, str) or not named:
+        raise GoldensError(
+            f"{path}: tolerances under [tool.goldens] is {named!r}, expected the path of a TOML file"
+        )
+    return project / named
+
+
 def project_folder(folder: Path) -> Path:
     """Where the nearest pyproject.toml is, in `folder` or above it; `folder` when there is none."""
     places = (folder, *folder.parents)

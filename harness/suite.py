@@ -1,5 +1,6 @@
 """A suite: which checkpoint, which cases, which dtypes, what to keep. Read from TOML, or the default one."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def load_suite(path: str | Path) -> Suite:
     return Suite(
         name=path.stem,
         checkpoint=_beside(folder, written.checkpoint),
-        golden=golden,
+        golden=Path(os.path.normpath(golden)),
         dtypes=written.dtypes,
         prompts=folder / written.prompts if written.prompts else BUILT_IN,
         cases=written.cases,

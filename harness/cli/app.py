@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from harness.cli import audit, files, record, replay
+from harness.cli import audit, check, files, fuzz, history, record, replay, report, review
 from harness.errors import GoldensError
 
 app = typer.Typer(
@@ -19,10 +19,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # as markup, the name of a table in square brackets would be swallowed
 )
+app.command(short_help="Record, replay and explain in one.")(check.check)
 app.command(short_help="Record what every component of a reference does.")(record.record)
+app.command(short_help="Show what changed between golden files.")(review.diff)
+app.command(short_help="Let recordings replace their golden files.")(review.accept)
+app.command(short_help="Drop recordings, and keep the golden files.")(review.reject)
 app.command(short_help="Find the first wrong component of a port.")(replay.replay)
 app.command(short_help="Say which mistake explains a failure.")(replay.explain)
+app.command(short_help="Show what got worse from run to run, and since when.")(history.history)
+app.command(short_help="Write kept runs as a report.")(report.report)
 app.command(short_help="Say which mistakes golden files would catch.")(audit.audit)
+app.command(short_help="Look for the smallest input on which a port is wrong.")(fuzz.fuzz)
 app.command(short_help="Say what is in a golden file.")(files.show)
 app.command(short_help="Check every byte of golden files.")(files.verify)
 

@@ -1,11 +1,12 @@
 """`goldens record`."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import Cases, Dtypes
+from harness.cli.options import Cases, Dtypes, Port, console, port_of
 from harness.errors import GoldensError
 
 
@@ -27,18 +28,30 @@ def record(
         ),
     ] = None,
     case: Cases = None,
+    from_port: Annotated[
+        bool, typer.Option("--from-port", help="Record a port instead of the reference: its own past.")
+    ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="GOLDEN.h5", help="With --from-port: the golden file whose cases it runs."),
+    ] = None,
+    port: Port = None,
 ) -> None:
     """Run the reference once, and write what every component took in and gave out."""
+    if from_port:
+        if suite is not None or keep:
+            raise GoldensError(
+                "--from-port records what the golden file --like names has: leave out SUITE.toml and --keep"
+            )
+        holds = _from_port(like, port, output, checkpoint, dtype, case)
+        raise typer.Exit(0 if holds else 1)
+    if like is not None or port is not None:
+        raise GoldensError("--like and --port are for a recording of a port: give --from-port as well")
     if suite is None and checkpoint is None:
         raise GoldensError(
             "nothing to record: name a SUITE.toml, or a checkpoint with --checkpoint DIR_OR_HUB_ID"
         )
-    try:
-        from harness.record import command
-    except ModuleNotFoundError as error:
-        raise GoldensError(
-            f"recording needs {error.name}: install this package with its extra [record]"
-        ) from error
+    command = recording()
     asked = command.Asked(
         suite=suite,
         checkpoint=checkpoint,
@@ -49,3 +62,40 @@ def record(
     )
     holds = command.record(asked)
     raise typer.Exit(0 if holds else 1)
+
+
+def _from_port(
+    like: Path | None,
+    port: str | None,
+    output: Path | None,
+    checkpoint: str | None,
+    dtype: list[str] | None,
+    case: list[str] | None,
+) -> bool:
+    """Record a port. Neither torch nor transformers is needed."""
+    from harness.record import from_port
+
+    if like is None or output is None:
+        raise GoldensError(
+            "a recording of a port needs --like GOLDEN.h5, a golden file of the reference, and -o FILE.h5 for its own"
+        )
+    asked = from_port.Asked(
+        like=like,
+        port=port_of(port),
+        output=output,
+        checkpoint=checkpoint,
+        dtypes=tuple(dtype or ()),
+        cases=tuple(case or ()),
+    )
+    return from_port.record(asked, console(), console(stderr=True))
+
+
+def recording() -> ModuleType:
+    """`harness.record.command`; what it needs is an extra."""
+    try:
+        from harness.record import command
+    except ModuleNotFoundError as error:
+        raise GoldensError(
+            f"recording needs {error.name}: install this package with its extra [record]"
+        ) from error
+    return command

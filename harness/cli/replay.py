@@ -1,6 +1,9 @@
 """`goldens replay` and `goldens explain`."""
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +25,19 @@ from harness.cli.options import (
 )
 from harness.model import BY_DEFAULT
 
+if TYPE_CHECKING:
+    from harness.store.reader import GoldenFile
+    from harness.tolerances import Tolerances
+
+TolerancesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--tolerances",
+        metavar="FILE",
+        help="The tolerance file; else tolerances under [tool.goldens], or goldens/tolerances.toml.",
+    ),
+]
+
 
 def replay(
     files: Files,
@@ -40,31 +56,53 @@ def replay(
     unmeasured: Annotated[
         list[str] | None, typer.Option(metavar="GLOB=REASON", help="May stay unmeasured, for this reason.")
     ] = None,
+    tolerances: TolerancesFile = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Write a report, too, by suffix: .html, .json, .md, .xml."),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(metavar="HISTORY.jsonl", help="Add the run to this history; see `goldens history`."),
+    ] = None,
     json: Json = False,
     by_kind: Annotated[bool, typer.Option("--by-kind", help="A row for each kind of component.")] = False,
 ) -> None:
     """Run the port against golden files, and say which component is wrong first."""
+    from harness.history.entry import Entry
+    from harness.history.log import append, read
     from harness.replay import command
+    from harness.report.files import refuse_unwritable, write_report
     from harness.report.result import parse_listed
     from harness.report.terminal import show_run
 
+    refuse_unwritable(report or ())
+    earlier = read(history) if history is not None and history.exists() else []
     question = command.Question(
         port=port_of(port),
         checkpoint=checkpoint,
         modes=mode.modes,
         selection=selected(include, exclude, case, dtype),
         listed=parse_listed(unmeasured or ()),
+        tolerances=tolerances_of(tolerances),
     )
+    golden_files = [open_file(path) for path in files]
+    _warn_of_unmatched(question.tolerances, golden_files)
     errors = console(stderr=True)
     told = errors if json else console()
-    holds = True
-    for golden_file in [open_file(path) for path in files]:
+    runs = []
+    for golden_file in golden_files:
         run = command.replay(golden_file, question, errors)
         show_run(run, golden_file.order, told, by_kind)
         if json:
             write_json(run.to_json())
-        holds = holds and run.holds
-    raise typer.Exit(0 if holds else 1)
+        runs.append(run)
+    for path in report or ():
+        write_report(runs, path, earlier)
+    if history is not None:
+        for run in runs:
+            append(history, Entry.of(run))
+    raise typer.Exit(0 if all(run.holds for run in runs) else 1)
 
 
 def explain(
@@ -75,6 +113,7 @@ def explain(
     exclude: Exclude = None,
     case: Cases = None,
     dtype: Dtypes = None,
+    tolerances: TolerancesFile = None,
     json: Json = False,
 ) -> None:
     """Replay, and say of every component that fails which mistake explains it, and of the rest how it rounds."""
@@ -88,6 +127,7 @@ def explain(
         selection=selected(include, exclude, case, dtype),
         listed={},
         always_diagnose=True,
+        tolerances=tolerances_of(tolerances),
     )
     errors = console(stderr=True)
     holds = True
@@ -98,3 +138,16 @@ def explain(
             write_json(run.to_json())
         holds = holds and run.holds
     raise typer.Exit(0 if holds else 1)
+
+
+def tolerances_of(named: Path | None) -> "Tolerances":
+    """The tolerance file that is named, or that the project has."""
+    from harness.settings import tolerance_setting
+    from harness.tolerances import read
+
+    return read(named or tolerance_setting(Path.cwd()))
+
+
+def _warn_of_unmatched(tolerances: "Tolerances", golden_files: "Sequence[GoldenFile]") -> None:
+    for sentence in tolerances.unmatched(golden_files):
+        print(f"goldens: {sentence}", file=sys.stderr)

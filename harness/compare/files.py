@@ -1,36 +1,18 @@
-"""Do two golden files say the same? What was recorded of, and every tensor, in units of the noise floor."""
+"""A golden of one file held against the same one of another file, in units of the noise floor."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from harness.checkpoints import meaningful
+import numpy as np
+from msgspec.structs import replace
+
 from harness.compare.judge import judge
 from harness.compare.metrics import Places
-from harness.model import Golden, Mode, Verdict
+from harness.compare.tolerance import greatest, noise_floor
+from harness.model import Floor, Golden, Mode, Verdict
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
-
-@dataclass(frozen=True)
-class Agreement:
-    """terms: what differs beside numbers, a sentence each; results: every golden that both files have."""
-
-    terms: list[str]
-    results: list[Result]
-
-    @property
-    def differing(self) -> list[Result]:
-        return [result for result in self.results if result.verdict is not Verdict.PASS]
-
-    @property
-    def holds(self) -> bool:
-        return not self.terms and not self.differing
-
-    @property
-    def worst(self) -> Result:
-        """The golden that is nearest to its limit, or furthest beyond."""
-        return max(self.results, key=lambda result: result.over_limit)
+Array = Any
 
 
 def places(file: GoldenFile, golden: Golden) -> Places:
@@ -40,61 +22,32 @@ def places(file: GoldenFile, golden: Golden) -> Places:
     return Places(queries=real[:, inputs[golden.tokens]], keys=real)
 
 
-def compare_files(old: GoldenFile, new: GoldenFile) -> Agreement:
-    """Hold `new` against `old`, by the end-to-end floors of `old`: both were recorded end to end."""
-    terms = list(_terms(old, new))
-    theirs = _goldens(new)
-    results = [
-        judge(
-            old.component(golden.component),
-            golden,
-            Mode.END_TO_END,
-            new.output(theirs[key]),
-            old.output(golden),
-            places(old, golden),
-        )
-        for key, golden in _goldens(old).items()
-        if key in theirs and not terms
-    ]
-    return Agreement(terms, results)
+def compare_goldens(old: GoldenFile, golden: Golden, new: GoldenFile, other: Golden) -> Result:
+    """Hold `other` of `new` against `golden` of `old`, by the end-to-end floor of `golden`: both were recorded so.
+
+    Two dtypes are held against each other by the wider one of their floors.
+    """
+    component, before, after = old.component(golden.component), old.output(golden), new.output(other)
+    where, dtype = places(old, golden), golden.dtype
+    if other.dtype != dtype:
+        dtype = f"{dtype}:{other.dtype}"
+        golden = _of_two_dtypes(golden, other)
+        # every number of another dtype is one of float32
+        before, after = (array.astype(np.float32) for array in (before, after))
+    result = replace(judge(component, golden, Mode.END_TO_END, after, before, where), dtype=dtype)
+    if result.verdict is Verdict.FAIL and result.error is None and before.shape == after.shape:
+        return replace(result, reason="NaN or infinite in one of the two only")
+    return result
 
 
-def _goldens(file: GoldenFile) -> dict[tuple[str, str, str], Golden]:
-    return {(golden.component, golden.case, golden.dtype): golden for golden in file.contents.goldens}
+def _of_two_dtypes(golden: Golden, other: Golden) -> Golden:
+    """The golden with the floor that holds for both. Nothing is exact: one of the two was rounded more."""
+    floors = [noise_floor(each.end_to_end, each.dtype, exact=False) for each in (golden, other)]
+    wider = greatest(*floors)
+    return replace(golden, dtype="float32", end_to_end=Floor(wider, wider))
 
 
-def _terms(old: GoldenFile, new: GoldenFile) -> Iterator[str]:
-    """What must be the same before numbers can be compared."""
-    yield from _changes("setting", *(meaningful(file.contents.config) for file in (old, new)))
-    for what, attribute in (("parameter", "parameters"), ("component", "components")):
-        before, after = (
-            {entry.name: entry for entry in getattr(file.contents, attribute)} for file in (old, new)
-        )
-        yield from _changes(what, before, after)
-    yield from _changes("case", _cases(old), _cases(new))
-    yield from _changes("golden", dict.fromkeys(_goldens(old)), dict.fromkeys(_goldens(new)))
-    yield from _changes("fact", _facts(old), _facts(new))
-
-
-def _facts(file: GoldenFile) -> dict[tuple[str, str], Any]:
-    return {(fact.component, fact.case): fact for fact in file.contents.facts}
-
-
-def _cases(file: GoldenFile) -> dict[str, Any]:
-    """Each case as its inputs' bytes: where these lie in the file is no part of it."""
-    return {
-        case.name: {name: file.tensors[row].sha256 for name, row in case.inputs.items()}
-        for case in file.contents.cases
-    }
-
-
-def _changes(what: str, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[str]:
-    for verb, names in (
-        ("gone", before.keys() - after.keys()),
-        ("new", after.keys() - before.keys()),
-        ("changed", {name for name in before.keys() & after.keys() if before[name] != after[name]}),
-    ):
-        if names:
-            listed = sorted("/".join(name) if isinstance(name, tuple) else str(name) for name in names)
-            more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-            yield f"{what} {verb}: {', '.join(listed[:5])}{more}"
+def identical(before: Array, after: Array) -> bool:
+    """Bit by bit, NaN for NaN."""
+    alike = (before.dtype, before.shape) == (after.dtype, after.shape)
+    return alike and before.tobytes() == after.tobytes()

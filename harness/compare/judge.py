@@ -6,7 +6,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from harness.compare.metrics import Places, counts, views
-from harness.compare.tolerance import NOTHING, exceeds, limit, noise_floor
+from harness.compare.tolerance import NOTHING, Allowed, exceeds, limit, noise_floor
 from harness.model import Component, Golden, Mode, Verdict
 from harness.report.result import Result, Worst
 
@@ -14,12 +14,19 @@ Array = Any
 
 
 def judge(
-    component: Component, golden: Golden, mode: Mode, port: Array, recorded: Array, places: Places
+    component: Component,
+    golden: Golden,
+    mode: Mode,
+    port: Array,
+    recorded: Array,
+    places: Places,
+    allowed: Allowed | None = None,
 ) -> Result:
     """Compare the array `port` with `recorded`; both in the component's axes, real tokens only.
 
     Another dtype or shape, and NaN or infinity in other places than the golden has them, fail whatever the numbers
     are. Where the golden has no finite number at all, nothing is compared.
+    allowed: what passes, where somebody says so; it changes nothing of what is exact
     """
     floor = golden.isolated if mode is Mode.ISOLATED else golden.end_to_end
     assert floor is not None, "composites have no isolated replay"
@@ -41,19 +48,23 @@ def judge(
         error = np.where(finite, ours - theirs, 0.0)
     theirs = np.where(finite, theirs, 0.0)
     noise = noise_floor(floor, golden.dtype, component.exact)
-    found = views(error, theirs, component.axes, places, least=noise.whole)
+    said = None if noise == NOTHING else allowed
+    counted = error if said is None else np.where(np.abs(error) <= said.atol, 0.0, error)
+    found = views(counted, theirs, component.axes, places, least=noise.whole)
     sizes = counts(recorded.shape, component.axes, places)
-    allowed = limit(floor, golden.dtype, mode, component.exact, sizes)
+    by_rule = limit(floor, golden.dtype, mode, component.exact, sizes)
+    most = by_rule if said is None else said.limit(noise)
     differing = int(np.count_nonzero(error))
-    forbidden = differing and allowed == NOTHING
+    forbidden = differing and most == NOTHING
     return replace(
         _bare(component, golden, mode),
-        verdict=Verdict.FAIL if exceeds(found, allowed) else Verdict.PASS,
+        verdict=Verdict.FAIL if exceeds(found, most) else Verdict.PASS,
         error=found,
         floor=noise,
-        limit=allowed,
+        limit=most,
         worst=_worst(error, ours, recorded),
         reason=f"{differing} of {int(finite.sum())} elements differ, and none may" if forbidden else "",
+        tolerance="" if said is None else said.says,
     )
 
 

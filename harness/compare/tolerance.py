@@ -1,6 +1,7 @@
-"""What is allowed: a multiple of the noise floor, for each mode. Never a number for its own sake."""
+"""What is allowed: a multiple of the noise floor, for each mode; another limit only where somebody says so, and why."""
 
 import math
+from dataclasses import dataclass
 
 from harness.model import UNIT_ROUNDOFF, Floor, Mode, Views
 
@@ -41,6 +42,33 @@ def limit(floor: Floor, dtype: str, mode: Mode, exact: bool, counts: Views) -> V
         least.row * multiple(mode, counts.row),
         least.channel * multiple(mode, counts.channel),
     )
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What passes because somebody says so. It says nothing of what has no noise floor: that is exact.
+
+    who: who says so, and why
+    rtol: the largest relative error, in every view; atol: elements that differ by no more count as equal
+    floors: how many noise floors pass in every view, in place of `rtol`
+    """
+
+    who: str
+    rtol: float | None = None
+    atol: float = 0.0
+    floors: float | None = None
+
+    @property
+    def says(self) -> str:
+        sizes = {"rtol": self.rtol, "atol": self.atol, "floors": self.floors}
+        return f"{', '.join(f'{name} = {size:g}' for name, size in sizes.items() if size)} by {self.who}"
+
+    def limit(self, noise: Views) -> Views:
+        """The largest error that passes, view by view."""
+        if self.floors is None:
+            assert self.rtol is not None, "either rtol or floors"
+            return Views(self.rtol, self.rtol, self.rtol)
+        return Views(*(floor * self.floors for floor in (noise.whole, noise.row, noise.channel)))
 
 
 def exceeds(error: Views, limit: Views) -> bool:

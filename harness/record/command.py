@@ -18,7 +18,6 @@ from rich.progress import (
 )
 
 from harness.checkpoints import read_config, resolve
-from harness.compare.files import Agreement, compare_files
 from harness.errors import GoldensError, nearest
 from harness.guard.blind_spot import BlindSpot
 from harness.guard.blindness import blind_spots
@@ -28,7 +27,8 @@ from harness.record.keep import parse
 from harness.record.recorder import Request
 from harness.record.recorder import record as write_goldens
 from harness.record.reference import TORCH_DTYPES, embedding_rms
-from harness.report.wording import amount, failure_line
+from harness.review.pending import pending_of, refuse_other_origin
+from harness.review.settle import golden_there, settle
 from harness.store.reader import GoldenFile
 from harness.suite import (
     Suite,
@@ -39,8 +39,6 @@ from harness.suite import (
     prompts_of,
 )
 from harness.weights import Weights
-
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,14 @@ def record(asked: Asked) -> bool:
     """
     plan = _plan(asked)
     console = Console(highlight=False, soft_wrap=True)
-    pending = plan.golden.with_name(plan.golden.name + ".new")
-    old = _there(plan.golden)
+    old, pending = golden_there(plan.golden), pending_of(plan.golden)
+    if old is not None:
+        refuse_other_origin(plan.golden, {})
     request = _request(plan)
     with _progress() as progress:
         write_goldens(request, pending, progress)
     _warn(blind_spots(GoldenFile.open(pending), Weights(request.folder)))
-    if old is None:
-        os.replace(pending, plan.golden)
-        console.print(f"{plan.golden}: {_size(GoldenFile.open(plan.golden))}")
-        return True
-    return _settle(old, GoldenFile.open(pending), console)
+    return settle(old, plan.golden, console)
 
 
 def _warn(spots: list[BlindSpot]) -> None:
@@ -81,18 +76,6 @@ def _warn(spots: list[BlindSpot]) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for spot in spots:
         console.print(f"[yellow]warning[/]: {escape(str(spot))}")
-
-
-def _there(path: Path) -> GoldenFile | None:
-    """The golden file that a recording will be held against."""
-    if not path.exists():
-        return None
-    try:
-        return GoldenFile.open(path)
-    except GoldensError as error:
-        raise GoldensError(
-            f"{path} is there already and is no whole golden file: move it away, then record again"
-        ) from error
 
 
 def _plan(asked: Asked) -> Suite:
@@ -153,43 +136,6 @@ def _seen_from(plan: Suite) -> str:
     if path.is_absolute() or not path.is_dir():
         return plan.checkpoint
     return Path(os.path.relpath(path, plan.golden.parent)).as_posix()
-
-
-def _settle(old: GoldenFile, new: GoldenFile, console: Console) -> bool:
-    """Drop a recording that agrees with the file there; keep one that does not, and show the difference."""
-    agreement = compare_files(old, new)
-    if agreement.holds:
-        new.path.unlink()
-        worst = agreement.worst
-        said = (
-            "bit by bit the same"
-            if worst.over_limit == 0
-            else f"within the noise floor (largest difference {amount(worst.over_limit)} of what passes, "
-            f"at {worst.component}, {worst.case} {worst.dtype})"
-        )
-        console.print(f"{old.path}: recorded again, {said}; left as it is")
-        return True
-    console.print(f"[bold red]{escape(str(old.path))}: recorded again, and it differs; left as it is[/]")
-    for line in _differences(agreement):
-        console.print(f"  {line}", markup=False)
-    console.print(f"  the new recording is {new.path}: to take it, move it to {old.path.name}", markup=False)
-    return False
-
-
-def _differences(agreement: Agreement) -> Iterator[str]:
-    yield from agreement.terms
-    for result in agreement.differing[:_SHOWN]:
-        yield failure_line(result)
-    if len(agreement.differing) > _SHOWN:
-        yield f"and {len(agreement.differing) - _SHOWN} more of {len(agreement.results)} goldens"
-
-
-def _size(file: GoldenFile) -> str:
-    contents = file.contents
-    return (
-        f"{len(contents.goldens)} goldens of {len(contents.components)} components in {len(contents.cases)} cases, "
-        f"{', '.join(file.dtypes)}, {file.path.stat().st_size / 1e6:.1f} MB"
-    )
 
 
 class _Bar:

@@ -47,6 +47,20 @@ class Floors:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """How much is found out. With fewer draws an end-to-end floor is smaller, never larger.
+
+    isolated: whether there are isolated floors; draws: how many disturbed chains, None for as many as a case needs
+    """
+
+    isolated: bool = True
+    draws: int | None = None
+
+
+WHOLE = Depth()
+
+
+@dataclass(frozen=True)
 class Recorded:
     """What of one case is recorded.
 
@@ -94,7 +108,7 @@ def _widened(value: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def floors(
-    model: Module, components: list[Component], cases: list[Recorded]
+    model: Module, components: list[Component], cases: list[Recorded], depth: Depth = WHOLE
 ) -> Iterator[tuple[Component, list[Floors]]]:
     """Yield each component with its floors in every case, in forward order.
 
@@ -102,7 +116,7 @@ def floors(
     """
     parameters = dict(model.named_parameters())
     in_caches = {component.composite_of for component in components if component.cached}
-    chains = [_Chains(recorded, in_caches) for recorded in cases]
+    chains = [_Chains(recorded, in_caches, depth) for recorded in cases]
     last_use = _last_uses(components)
     for number, component in enumerate(components):
         if component.composite_of is not None:
@@ -120,36 +134,42 @@ class _Chains:
     in_caches: components that a cache holds, which are recorded at every token as well
     """
 
-    def __init__(self, recorded: Recorded, in_caches: Collection[str | None]) -> None:
-        self._recorded, self._in_caches = recorded, in_caches
+    def __init__(self, recorded: Recorded, in_caches: Collection[str | None], depth: Depth) -> None:
+        self._recorded, self._in_caches, self._depth = recorded, in_caches, depth
         self._outputs: Captured = {}
         self._drift: dict[tuple[str, str], Floor] = {}
         tokens = int(recorded.case["case.attention_mask"].sum())
-        self._draws = min(max(-(-DRAWN_TOKENS // tokens), LEAST_DRAWS), MOST_DRAWS)
+        enough = min(max(-(-DRAWN_TOKENS // tokens), LEAST_DRAWS), MOST_DRAWS)
+        self._draws = enough if depth.draws is None else depth.draws
         seed = hashlib.sha256(f"{recorded.name}/{recorded.dtype}".encode()).digest()[:7]
         self._noise = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
 
     def advance(self, component: Component, parameters: Captured) -> Floors:
         """Evaluate the next component: by itself on the reference's inputs, and in the chains."""
         step, tokens = STEPS[component.step or ""], self._recorded.tokens_of(component)
-        isolated = self._isolated(component, step, parameters)
+        isolated = self._isolated(component, step, parameters) if self._depth.isolated else None
         inputs = {argument: self._stacked(component, source) for argument, source in component.inputs.items()}
         outputs = step.evaluate(Evaluation(FLOAT64, inputs, parameters, component.settings))
         self._outputs[component.name] = outputs
         exact, *disturbed = outputs.chunk(1 + self._draws)
-        first = {
-            argument: value.chunk(1 + self._draws)[0] if "B" in step.arguments[argument].split() else value
-            for argument, value in inputs.items()
-        }
-        sigma = self._sigma(step, Evaluation(FLOAT64, first, parameters, component.settings), exact)
-        if sigma is not None:
-            for draw in disturbed:
-                draw += sigma * torch.randn(sigma.shape, generator=self._noise)
+        if disturbed:
+            self._disturb(disturbed, step, Evaluation(FLOAT64, inputs, parameters, component.settings), exact)
         also = ["query_index"] if component.name in self._in_caches else []
         for each in dict.fromkeys((tokens, *also)):
             self._drift[component.name, each] = self._drifted(component, exact, disturbed, each)
         more = component.name == LOGITS and self._recorded.dtype != "float32"
         return Floors(self._drift[component.name, tokens], isolated, exact.float() if more else None)
+
+    def _disturb(self, chains: Iterable[Tensor], step: Step, all_chains: Evaluation, exact: Tensor) -> None:
+        """Add to each chain what rounding this step may do to the exact one."""
+        first = {
+            argument: value.chunk(1 + self._draws)[0] if "B" in step.arguments[argument].split() else value
+            for argument, value in all_chains.inputs.items()
+        }
+        sigma = self._sigma(step, all_chains.with_inputs(**first), exact)
+        if sigma is not None:
+            for chain in chains:
+                chain += sigma * torch.randn(sigma.shape, generator=self._noise)
 
     def composite(self, component: Component) -> Floors:
         """End to end as the component that it hands out."""

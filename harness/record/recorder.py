@@ -18,7 +18,7 @@ from harness.record import reference
 from harness.record.capture import Captured, capture
 from harness.record.discover import Decoder, discover, find_decoder
 from harness.record.facts.all import facts_of_checkpoint, in_order, written_facts
-from harness.record.floors import Floors, Recorded, floors
+from harness.record.floors import WHOLE, Depth, Floors, Recorded, floors
 from harness.record.generation import Writing, capture_steps, refuse_changing_angles, write
 from harness.record.keep import Keep, select_rows
 from harness.store.writer import GoldenWriter
@@ -34,6 +34,18 @@ class Progress(Protocol):
     def start(self, total: int) -> None: ...
 
     def step(self, done: str) -> None: ...
+
+
+class Writer(Protocol):
+    """Where tensors go: a golden file, or memory."""
+
+    def tensor(self, path: str, array: np.ndarray) -> int:
+        """Keep one payload, and return its row in the tensor table."""
+        ...
+
+    def link(self, path: str, row: int) -> None:
+        """Show the payload of `row` under `path` as well."""
+        ...
 
 
 class Silent:
@@ -72,7 +84,7 @@ class Request:
 def record(request: Request, output: Path, progress: Progress) -> None:
     """Write the golden file `output`. It appears under its name only when it is complete."""
     with GoldenWriter(output) as writer:
-        once = [(inputs, _write_case(writer, inputs, request.keep)) for inputs in request.cases]
+        once = [(inputs, write_case(writer, inputs, request.keep)) for inputs in request.cases]
         cases = [case for _, case in once]
         goldens: list[Golden] = []
         facts: list[Fact] = []
@@ -90,7 +102,7 @@ def record(request: Request, output: Path, progress: Progress) -> None:
                 }
                 provenance |= reference.provenance(request.checkpoint, request.origin, request.folder, model)
                 facts += facts_of_checkpoint(request, model, components)
-            recorder = _Recorder(writer, decoder, components, kept, dtype, progress)
+            recorder = Recorder(writer, decoder, components, kept, dtype, progress)
             for group in _groups(once):
                 goldens += recorder.whole(group, request.keep)
             for writing in request.generations:
@@ -125,15 +137,19 @@ def _groups(cases: list[tuple[CaseInputs, Case]]) -> Iterator[list[tuple[CaseInp
 
 
 @dataclass(frozen=True)
-class _Recorder:
-    """The reference in one dtype, and where goldens of it are written. kept: the components that are."""
+class Recorder:
+    """The reference in one dtype, and where goldens of it are written.
 
-    writer: GoldenWriter
+    kept: the components that are; depth: how much is found out of their floors
+    """
+
+    writer: Writer
     decoder: Decoder
     components: list[Component]
     kept: list[Component]
     dtype: str
     progress: Progress
+    depth: Depth = WHOLE
 
     def whole(self, cases: list[tuple[CaseInputs, Case]], keep: Keep) -> list[Golden]:
         """Cases that are read at once."""
@@ -182,7 +198,7 @@ class _Recorder:
     def _goldens(self, components: list[Component], recordings: list["_Recording"]) -> list[Golden]:
         goldens = []
         told = [recording.recorded for recording in recordings]
-        for component, found in floors(self.decoder.model, components, told):
+        for component, found in floors(self.decoder.model, components, told, self.depth):
             if component in self.kept:
                 goldens += [r.write(component, floor) for r, floor in zip(recordings, found, strict=True)]
             for recording in recordings:
@@ -200,14 +216,14 @@ def case_tensors(inputs: CaseInputs) -> Captured:
     }
 
 
-def _write_case(writer: GoldenWriter, case: CaseInputs, keep: Keep) -> Case:
+def write_case(writer: Writer, case: CaseInputs, keep: Keep) -> Case:
     """A case's own inputs, whole, and which token positions (`kept`) are recorded of it."""
     length = case.token_ids.shape[1]
     tokens = {"query_index": list(range(length)), "kept": keep.rows(length)}
     return Case(case.name, case.origin, case.detail, _write_inputs(writer, case, tokens))
 
 
-def _write_inputs(writer: GoldenWriter, case: CaseInputs, tokens: Mapping[str, list[int]]) -> dict[str, int]:
+def _write_inputs(writer: Writer, case: CaseInputs, tokens: Mapping[str, list[int]]) -> dict[str, int]:
     arrays = {
         "token_ids": case.token_ids,
         "attention_mask": case.attention_mask,
@@ -223,7 +239,7 @@ def _write_inputs(writer: GoldenWriter, case: CaseInputs, tokens: Mapping[str, l
 class _Recording:
     """One case in one dtype: what the reference put out, and where it was written."""
 
-    def __init__(self, writer: GoldenWriter, case: Case, recorded: Recorded) -> None:
+    def __init__(self, writer: Writer, case: Case, recorded: Recorded) -> None:
         self._writer, self._case, self.recorded = writer, case, recorded
         # (source, token positions) -> row of the tensor table
         self._written = {

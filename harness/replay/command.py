@@ -1,6 +1,6 @@
 """Replay as it is asked for from outside: one golden file and one question make one run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +8,17 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import track
 
+from harness.compare.pictures import Pictures
 from harness.diagnose.diagnosis import diagnose
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
-from harness.replay.environment import environment
+from harness.replay.environment import environment, platform_of_jax
 from harness.replay.modes import modes_of
-from harness.replay.session import Session, checked_factory, checkpoint_folder, in_order
-from harness.report.result import Run, with_listed
+from harness.replay.session import Recorded, Session, checked_factory, checkpoint_folder, in_order
+from harness.report.result import Place, Run, with_listed
 from harness.settings import port_setting
 from harness.store.reader import GoldenFile
+from harness.tolerances import NOTHING_SAID, Tolerances
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Question:
     port: `MODULE:FACTORY`; checkpoint: where it is here, or None for where it was recorded from
     listed: glob of component names -> why these may stay unmeasured
     always_diagnose: look for other orders of roundings, too, where nothing fails
+    tolerances: what passes in place of noise floors, and what is expected to fail
     """
 
     port: str
@@ -44,6 +47,7 @@ class Question:
     selection: Selection
     listed: Mapping[str, str]
     always_diagnose: bool = False
+    tolerances: Tolerances = NOTHING_SAID
 
 
 def port_or_setting(port: str | None, folder: Path) -> str:
@@ -64,25 +68,25 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     goldens = file.select(*chosen)
     selection = in_order(file, goldens, file.select_facts(*chosen))
     file.matching(question.listed)
-    total = sum(len(modes_of(file, recorded, question.modes)) for recorded in selection)
-    if not total:
-        isolated = Mode.ISOLATED in question.modes
-        why = "composites run end to end only" if isolated else "a case of one token has nothing to decode"
-        raise GoldensError(
-            f"nothing selected of {file.path} has a golden for {', '.join(question.modes)} replay: {why}"
-        )
+    question.tolerances.refuse_all(file)
+    places = _places(file, question, selection)
     factory = checked_factory(file, question.port, question.checkpoint)
     folder = checkpoint_folder(file, question.checkpoint)
-    session = Session(file, factory, [golden.component for golden in goldens], folder)
+    pictures = Pictures(file.order)
+    names, tolerances = [golden.component for golden in goldens], question.tolerances
+    session = Session(file, factory, names, folder, pictures, tolerances)
+    session.port(selection[0].dtype)  # it brings JAX along, whose platform rows may ask for
+    tolerances.refuse_ambiguous(places, platform_of_jax())
     bar = track(
         session.replay(selection, question.modes),
         description=file.path.name,
-        total=total,
+        total=len(places),
         console=progress,
         disable=not progress.is_terminal,
         transient=True,
     )
-    results = [with_listed(result, question.listed) for result in bar]
+    judged = [with_listed(result, question.listed) for result in bar]
+    results = [tolerances.expected(result, platform_of_jax()) for result in judged]
     run = Run.from_results(str(file.path), question.port, results, file.order)
     run = replace(
         run,
@@ -90,9 +94,26 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
         digest=file.digest,
         recorded=dict(file.contents.provenance),
         environment=environment(Path.cwd()),
+        pictures=pictures.all(),
     )
-    if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in results):
+    if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in judged):
         with progress.status(f"{file.path.name}: looking for what explains it"):
-            explanations, notes = diagnose(session, folder, results)
+            explanations, notes = diagnose(session, folder, judged)
         run = replace(run, explanations=explanations, notes=notes)
     return run
+
+
+def _places(file: GoldenFile, question: Question, selection: Sequence[Recorded]) -> list[Place]:
+    """Everything that is going to be compared. Raises GoldensError when there is nothing."""
+    places = [
+        Place(recorded.component, recorded.case, recorded.dtype, mode)
+        for recorded in selection
+        for mode in modes_of(file, recorded, question.modes)
+    ]
+    if not places:
+        isolated = Mode.ISOLATED in question.modes
+        why = "composites run end to end only" if isolated else "a case of one token has nothing to decode"
+        raise GoldensError(
+            f"nothing selected of {file.path} has a golden for {', '.join(question.modes)} replay: {why}"
+        )
+    return places

@@ -6,8 +6,10 @@ its tokens, each component must be what the reference put out; and the cache mus
 out, in the slots of their tokens, and nothing else anywhere.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -44,7 +46,7 @@ class Asked:
         return frozenset(
             name
             for name, tokens in self.tokens.items()
-            if (last if name in self.at_keys else any(start <= token < stop for token in tokens))
+            if (last if name in self.at_keys else bisect_left(tokens, start) < bisect_left(tokens, stop))
         )
 
 
@@ -88,7 +90,7 @@ class Decoded:
         """What the cache held of the component `written` at `tokens`. Raises Unfit."""
         return self._slots(self.cache[written], component, recorded, tokens)
 
-    @property
+    @cached_property
     def _wanted(self) -> list[frozenset[str]]:
         return [
             self.asked.names(start, stop, stop == self.read[-1]) for start, stop in pairwise((0, *self.read))

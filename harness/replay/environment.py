@@ -39,6 +39,12 @@ def _jax() -> tuple[str, str]:
     return f"{device.platform} ({device.device_kind})", jax.config.jax_default_matmul_precision or "default"
 
 
+def platform_of_jax() -> str:
+    """What JAX runs on: `cpu`, `gpu`, `tpu`; empty for a port without JAX."""
+    jax = sys.modules.get("jax")
+    return "" if jax is None else str(jax.default_backend())
+
+
 def commit(folder: Path) -> str:
     """The commit that is checked out in `folder`, with `+` if tracked files differ; empty outside a repository."""
     try:

@@ -12,16 +12,19 @@ from harness.checkpoints import refuse_other, resolve
 from harness.compare.files import places
 from harness.compare.judge import failed, judge, unmeasured
 from harness.compare.logits import LogitsSummary, Rows, merged, rows, summarise
+from harness.compare.pictures import Pictures
 from harness.errors import GoldensError
 from harness.facts.family import Found
 from harness.facts.table import BEFORE, FAMILIES
 from harness.model import BY_DEFAULT, LOGITS, Component, FactIn, Golden, Mode, Verdict
 from harness.replay.decode import Decoded, Unfit, along_tokens, asked_in_decode, decode
+from harness.replay.environment import platform_of_jax
 from harness.replay.facts import replay_fact, result_of, weights_in
 from harness.replay.modes import modes_of
 from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port, load_port, no_mapping, told
-from harness.report.result import Result
+from harness.report.result import Place, Result
 from harness.store.reader import GoldenFile
+from harness.tolerances import NOTHING_SAID, Tolerances
 from harness.weights import Weights
 
 Array = Any
@@ -36,6 +39,8 @@ class Session:
     A port is made when it is first needed; a forward pass is run once for a case, dtype and mode, and kept until
     another one is asked for. names: the components to ask the port for in it; all, if not given.
     folder: the recorded checkpoint, if it is at hand: it tells more of a wrong parameter.
+    pictures: where the pictures of errors are kept, if they are wanted.
+    tolerances: what passes in place of noise floors, where somebody says so.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class Session:
         make_port: Callable[[str], Port],
         names: Collection[str] | None = None,
         folder: Path | None = None,
+        pictures: Pictures | None = None,
+        tolerances: Tolerances = NOTHING_SAID,
     ) -> None:
         self.file = file
         self._make_port = make_port
@@ -53,6 +60,8 @@ class Session:
         self._found: dict[tuple[str, str, str], Found] = {}
         self._logits: dict[tuple[str, Mode], dict[str, Rows]] = {}
         self._folder = folder
+        self._pictures = pictures
+        self._tolerances = tolerances
 
     @cached_property
     def weights(self) -> Weights | None:
@@ -116,7 +125,7 @@ class Session:
         if isinstance(decoded, Exception):
             reason = str(decoded) if isinstance(decoded, Unfit) else f"the port raised {told(decoded)}"
             return failed(component, golden, Mode.DECODE, reason)
-        recorded, where = self.file.output(golden), places(self.file, golden)
+        recorded = self.file.output(golden)
         written = component.composite_of or "" if component.cached else component.name
         result = unmeasured(component, golden, Mode.DECODE, NOT_OFFERED)
         try:
@@ -128,7 +137,7 @@ class Session:
                     return failed(component, golden, Mode.DECODE, decoded.miswritten[written].says)
                 tokens = self.file.case_inputs(golden.case)[golden.tokens]
                 held = decoded.cached(component, recorded, written, tokens)
-                result = _in_cache(judge(component, golden, Mode.DECODE, held, recorded, where))
+                result = _in_cache(self._judged(component, golden, Mode.DECODE, held))
         except Unfit as error:
             return failed(component, golden, Mode.DECODE, str(error))
         return result
@@ -188,10 +197,19 @@ class Session:
         return self._compared(component, golden, mode, value)
 
     def _compared(self, component: Component, golden: Golden, mode: Mode, value: Array) -> Result:
-        result = judge(component, golden, mode, value, self.file.output(golden), places(self.file, golden))
+        result = self._judged(component, golden, mode, value)
         if component.name == LOGITS and mode is not Mode.ISOLATED and result.error is not None:
             cases = self._logits.setdefault((golden.dtype, mode), {})
             cases[golden.case] = logits_rows(self.file, golden, value)
+        return result
+
+    def _judged(self, component: Component, golden: Golden, mode: Mode, value: Array) -> Result:
+        recorded, where = self.file.output(golden), places(self.file, golden)
+        place = Place(golden.component, golden.case, golden.dtype, mode)
+        allowed = self._tolerances.allowed(place, platform_of_jax())
+        result = judge(component, golden, mode, value, recorded, where, allowed)
+        if self._pictures is not None:
+            self._pictures.offer(component, result, value, recorded, where)
         return result
 
     def logits(self) -> list[LogitsSummary]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.compare.tolerance import noise_floor
 from harness.model import Floor, Golden
-from harness.report.wording import amount
+from harness.report.wording import amount, from_port
 from harness.store.reader import GoldenFile
 
 _PLACES = ("B", "T", "S")
@@ -139,6 +139,8 @@ def _sized(axes: str, shape: tuple[int, ...]) -> str:
 
 def show_contents(summary: Summary, console: Console) -> None:
     console.print(Text(summary.path, style="bold"))
+    if from_port(summary.provenance):
+        console.print(Text(f"{from_port(summary.provenance)}, not from the reference", style="yellow"))
     console.print(_table_of_provenance(summary))
     console.print()
     console.print(_table_of_cases(summary))

@@ -11,11 +11,11 @@ from harness.compare.logits import LogitsSummary
 def show(summaries: Sequence[LogitsSummary], console: Console) -> None:
     """Nothing where no logits were compared."""
     for summary in summaries:
-        told = f"logits, {summary.dtype} {summary.mode}: {'; '.join(_told(summary))}"
+        told = f"logits, {summary.dtype} {summary.mode}: {'; '.join(sentences(summary))}"
         console.print(Text(told, style="dim"), soft_wrap=True)
 
 
-def _told(summary: LogitsSummary) -> Iterator[str]:
+def sentences(summary: LogitsSummary) -> Iterator[str]:
     yield f"{summary.agreeing:,} of {summary.tokens:,} tokens have the reference's likeliest next one"
     shares = (summary.kl_median, summary.kl_95, summary.kl_99, summary.kl_max)
     median, upper, most, largest = (f"{share:.1e}" for share in shares)

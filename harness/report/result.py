@@ -35,7 +35,8 @@ class Result(msgspec.Struct, frozen=True):
     reason: why it is unmeasured, or why it fails by more than its numbers (shape, NaN, exactness)
     listed: why it may stay unmeasured, if somebody said so beforehand
     tolerance: who says what passes, and why, if it is not the noise floor: a marker, or a row of the tolerance file
-    expected: why it is expected to fail, if somebody said so beforehand; it does so, or fails for not doing so
+    expected: why it may fail, if somebody said so beforehand
+    unexpected: why it was expected to fail, if it passes; its verdict is to fail, for that
     """
 
     component: str
@@ -52,6 +53,12 @@ class Result(msgspec.Struct, frozen=True):
     listed: str = ""
     tolerance: str = ""
     expected: str = ""
+    unexpected: str = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the component is wrong, and nobody said so beforehand."""
+        return self.verdict is Verdict.FAIL and not self.expected and not self.unexpected
 
     @property
     def over_limit(self) -> float:
@@ -118,6 +125,45 @@ class Environment(msgspec.Struct, frozen=True):
     commit: str
 
 
+class Map(msgspec.Struct, frozen=True):
+    """|port - golden| over two axes, the largest along all others, and of what falls on one pixel.
+
+    rows, columns: the axes, "B x T" where two are laid end to end; shape: how many indices each has
+    size: how many pixels; pixels: row by row, a byte each: 0 not compared (padding), 1 equal, 255 NaN or infinite in
+        one of the two only, 2 to 254 the logarithm of the difference, evenly from `low` to `high`
+    """
+
+    rows: str
+    columns: str
+    shape: tuple[int, int]
+    size: tuple[int, int]
+    pixels: bytes
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """What an error looks like: of failures, and of what comes nearest to failing.
+
+    low, high: the differences that are drawn darkest and brightest: the largest there is, and the least, or a
+        thousandth of the largest; 0 where there is none
+    unit: the difference that the noise floor explains in a typical element; of the golden's own size where no
+        difference is explained
+    histogram: how many elements differ by 10^(first + i * step) to 10^(first + (i + 1) * step) units; its ends take in
+        all beyond them; same: how many do not differ
+    worst: the elements that differ most, the worst first
+    """
+
+    place: Place
+    maps: list[Map]
+    low: float
+    high: float
+    unit: float
+    first: float
+    step: float
+    histogram: list[int]
+    same: int
+    worst: list[Worst]
+
+
 class Run(msgspec.Struct, frozen=True):
     """One replay of one golden file.
 
@@ -126,6 +172,7 @@ class Run(msgspec.Struct, frozen=True):
     results: by dtype, case and mode, then in forward order
     notes: what else is to be known of the failures, a sentence each: what they have in common, what they do not show
     logits: of whole runs, in people's terms; no verdict depends on it
+    pictures: of the worst case of each failure, a bounded number, and of what comes nearest to failing
     """
 
     format: int
@@ -142,6 +189,7 @@ class Run(msgspec.Struct, frozen=True):
     digest: str = ""
     recorded: dict[str, Any] = {}
     environment: Environment | None = None
+    pictures: list[Picture] = []
 
     @classmethod
     def from_results(cls, golden: str, port: str, results: Iterable[Result], order: Sequence[str]) -> Self:
@@ -168,15 +216,15 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def first_wrong(results: Iterable[Result], order: Sequence[str]) -> Result | None:
-    """The first component in forward order that fails by itself.
+    """The first component in forward order that fails by itself, and was not expected to.
 
     Only if none does, the first that fails end to end: drift or wiring, since each by itself is right.
     Of several cases and dtypes in which a component fails, the one that was run first.
     """
     position = {name: place for place, name in enumerate(order)}
-    failed = [result for result in results if result.verdict is Verdict.FAIL]
-    by_itself = [result for result in failed if result.mode is Mode.ISOLATED]
-    return min(by_itself or failed, key=lambda result: position[result.component], default=None)
+    wrong = [result for result in results if result.is_wrong]
+    by_itself = [result for result in wrong if result.mode is Mode.ISOLATED]
+    return min(by_itself or wrong, key=lambda result: position[result.component], default=None)
 
 
 def with_listed(result: Result, listed: Mapping[str, str]) -> Result:
@@ -201,8 +249,9 @@ def parse_listed(specs: Collection[str]) -> dict[str, str]:
 
 
 def _verdict(results: Collection[Result]) -> Verdict:
-    """Nothing measured is no pass."""
-    if any(r.verdict is Verdict.FAIL or (r.verdict is Verdict.UNMEASURED and not r.listed) for r in results):
+    """Nothing measured is no pass, nor is what fails as expected."""
+    failed = any(r.verdict is Verdict.FAIL and not r.expected for r in results)
+    if failed or any(r.verdict is Verdict.UNMEASURED and not r.listed for r in results):
         return Verdict.FAIL
     return Verdict.PASS if any(r.verdict is Verdict.PASS for r in results) else Verdict.UNMEASURED
 

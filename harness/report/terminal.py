@@ -1,23 +1,28 @@
 """A run on the terminal: a table of verdicts, the first failure in full, and what was not measured."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness.model import Mode, Verdict
+from harness.report.groups import grouped, nearest_to_limit
 from harness.report.logits import show as show_logits
-from harness.report.result import Explanation, Result, Run, first_wrong
+from harness.report.result import Result, Run, first_wrong
 from harness.report.wording import (
     amount,
+    counted,
     details,
     explained,
-    explanation_line,
+    explained_alike,
     failure_line,
     finding,
+    from_port,
     headline,
+    some_of,
+    would_pass,
 )
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNMEASURED: "yellow"}
@@ -35,10 +40,12 @@ def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = F
     if run.first_wrong is not None:
         console.print()
         _show_failures(run, order, console)
+    _show_said(run.results, console)
     _show_unmeasured(run.results, console)
-    told = f"{run.counts[Verdict.PASS]} pass, {run.counts[Verdict.FAIL]} fail, "
-    told += f"{run.counts[Verdict.UNMEASURED]} unmeasured"
-    console.print(Text(f"\n{run.golden}: {told}", style=f"bold {_COLOURS[run.verdict]}"), soft_wrap=True)
+    told = Text(f"\n{run.golden}: {counted(run)}", style=f"bold {_COLOURS[run.verdict]}")
+    if from_port(run.recorded):
+        told.append(f", held against goldens {from_port(run.recorded)}, not the reference", style="yellow")
+    console.print(told, soft_wrap=True)
 
 
 def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
@@ -49,9 +56,9 @@ def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
     for heading in (*Verdict, "limit up to", "worst error / limit"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("at", no_wrap=True)
-    for key, members in _grouped(results, by_kind).items():
+    for key, members in grouped(results, by_kind).items():
         counts = [sum(result.verdict is verdict for result in members) for verdict in Verdict]
-        worst = max((r for r in members if r.error is not None), key=lambda r: r.over_limit, default=None)
+        worst = nearest_to_limit(members)
         table.add_row(
             *key,
             *(Text(str(n), style=_COLOURS[v] if n else "dim") for v, n in zip(Verdict, counts, strict=True)),
@@ -69,7 +76,8 @@ def _widest(results: Iterable[Result]) -> float:
 
 def _show_coarse(results: Iterable[Result], console: Console) -> None:
     """Where rounding alone explains large errors, a pass says little; say so beside the verdict."""
-    for (dtype, mode), members in _grouped(results, by_kind=False).items():
+    by_floors = [result for result in results if not result.tolerance]
+    for (dtype, mode), members in grouped(by_floors).items():
         widest = _widest(members)
         if widest > _COARSE:
             console.print(
@@ -89,15 +97,6 @@ def _show_notes(results: Iterable[Result], console: Console) -> None:
             console.print(Text(f"{where}   {result.reason}", style="yellow"), soft_wrap=True)
 
 
-def _grouped(results: Iterable[Result], by_kind: bool) -> dict[tuple[str, ...], list[Result]]:
-    results = list(results)
-    dtypes = list(dict.fromkeys(result.dtype for result in results))
-    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
-    for result in sorted(results, key=lambda r: (dtypes.index(r.dtype), list(Mode).index(r.mode))):
-        groups[result.dtype, result.mode, *([result.kind] if by_kind else [])].append(result)
-    return groups
-
-
 def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
     assert run.first_wrong is not None
     wrong = run.result(run.first_wrong)
@@ -109,10 +108,12 @@ def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
     others = [
         result
         for result in run.results
-        if result.verdict is Verdict.FAIL and result is not wrong and result.mode is wrong.mode
+        if result.is_wrong and result is not wrong and result.mode is wrong.mode
     ]
     for result in others[:_SHOWN]:
         console.print(Text(failure_line(result), style="red"), soft_wrap=True)
+        for line in would_pass(result):
+            console.print(Text(f"  {line}", style="red"), soft_wrap=True)
     if len(others) > _SHOWN:
         console.print(
             Text(f"and {len(others) - _SHOWN} more that fail: --json lists all", style="red"), soft_wrap=True
@@ -127,7 +128,7 @@ def _show_consequences(run: Run, order: Sequence[str], console: Console) -> None
     whole = [result for result in run.results if result.mode is Mode.END_TO_END]
     first = first_wrong(whole, order)
     if first is not None:
-        failed = sum(result.verdict is Verdict.FAIL for result in whole)
+        failed = sum(result.is_wrong for result in whole)
         console.print(
             Text(f"end to end {failed} of {len(whole)} fail, the first at {first.component}", style="red")
         )
@@ -139,43 +140,48 @@ def show_explanations(run: Run, console: Console) -> None:
     console.print(
         Text(f"{run.golden}: {len(failed)} of {len({r.component for r in run.results})} components fail")
     )
-    for components, line in _explained_alike(run):
-        console.print(Text(_some(components), style="bold red"), soft_wrap=True)
+    for components, line in explained_alike(run):
+        console.print(Text(some_of(components), style="bold red"), soft_wrap=True)
         console.print(Text(f"  {line}"), soft_wrap=True)
     for note in run.notes:
         console.print(Text(note, style="yellow"), soft_wrap=True)
+    _show_said(run.results, console)
 
 
 def _show_other_explanations(run: Run, console: Console) -> None:
     """What explains the failures behind the first one."""
     assert run.first_wrong is not None
-    for components, line in _explained_alike(run):
+    for components, line in explained_alike(run):
         others = [name for name in components if name != run.first_wrong.component]
         if others:
-            console.print(Text(f"{_some(others)}: {line}", style="red"), soft_wrap=True)
+            console.print(Text(f"{some_of(others)}: {line}", style="red"), soft_wrap=True)
 
 
-def _explained_alike(run: Run) -> list[tuple[list[str], str]]:
-    """Components of a kind that one mistake explains, and what explains the first of them."""
-    kinds = {result.component: result.kind for result in run.results}
-    groups: dict[tuple[str, str], list[Explanation]] = defaultdict(list)
-    for explanation in run.explanations:
-        what = " / ".join(explanation.hypotheses) or explanation.text
-        groups[kinds[explanation.component], what].append(explanation)
-    return [([e.component for e in alike], explanation_line(alike[0])) for alike in groups.values()]
+def _show_said(results: Iterable[Result], console: Console) -> None:
+    """What was judged by more than noise floors: the reasons, and what they are about, by name."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for result in results:
+        if result.tolerance:
+            names[f"allowed: {result.tolerance}"].append(result.component)
+        if result.expected:
+            why = f"expected to fail, {result.dtype} {result.mode}: {result.expected}"
+            names[why].append(result.component)
+        if result.unexpected:
+            names[f"{result.dtype} {result.mode}: {result.reason}"].append(result.component)
+    _show_names(names, console)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _show_names(names: Mapping[str, Sequence[str]], console: Console) -> None:
+    for what, components in names.items():
+        console.print(Text(f"\n{what}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"  {', '.join(dict.fromkeys(components))}"), soft_wrap=True)
 
 
 def _show_unmeasured(results: Iterable[Result], console: Console) -> None:
     """By name, never only by number; a listed one with the reason it was listed for."""
-    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    names: dict[str, list[str]] = defaultdict(list)
     for result in results:
         if result.verdict is Verdict.UNMEASURED:
             why = f"{finding(result)}; listed: {result.listed}" if result.listed else finding(result)
-            names[why, f"{result.dtype} {result.mode}"].append(result.component)
-    for (why, where), components in names.items():
-        console.print(Text(f"\nunmeasured, {where}: {why}", style="yellow"), soft_wrap=True)
-        console.print(Text(f"  {', '.join(dict.fromkeys(components))}"), soft_wrap=True)
+            names[f"unmeasured, {result.dtype} {result.mode}: {why}"].append(result.component)
+    _show_names(names, console)

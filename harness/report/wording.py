@@ -1,7 +1,10 @@
 """How results are put into words, alike on the terminal and in pytest. Plain text; imports nothing heavy."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Context
+from typing import Any
 
 from harness.model import Mode, Verdict, Views
 from harness.report.result import Explanation, Result, Run
@@ -27,10 +30,41 @@ def details(result: Result) -> list[str]:
     lines = []
     if result.error is not None and result.limit is not None:
         lines.append(f"error {_views(result.error)}; allowed {_views(result.limit)}")
+    if result.tolerance:
+        lines.append(f"allowed: {result.tolerance}")
+    lines += would_pass(result)
     if result.worst is not None:
         worst = result.worst
         lines.append(f"largest difference at {worst.index}: port {worst.port:.9g}, golden {worst.golden:.9g}")
     return lines
+
+
+def would_pass(result: Result) -> list[str]:
+    """With which tolerance a failure would pass, and how far that is from rounding; nothing of what is exact."""
+    error, limit = result.error, result.limit
+    if error is None or limit is None or not result.over_limit > 1 or not limit.whole:
+        return []
+    largest = max(error.whole, error.row, error.channel)
+    if not largest < 1:
+        return ["no rtol would pass it: in the worst view, the error is as large as the golden, or larger"]
+    rtol = float(_UPWARDS.create_decimal_from_float(largest))
+    return [f"would pass with rtol = {rtol:.2g}, {amount(result.over_floor)} times its noise floor"]
+
+
+_UPWARDS = Context(prec=2, rounding=ROUND_CEILING)
+
+
+def counted(run: Run) -> str:
+    """`4 pass, 5 fail (2 expected), 3 unmeasured (1 listed)`."""
+    excused = {
+        Verdict.FAIL: (sum(bool(result.expected) for result in run.results), "expected"),
+        Verdict.UNMEASURED: (sum(bool(result.listed) for result in run.results), "listed"),
+    }
+    told = []
+    for verdict, count in run.counts.items():
+        some, how = excused.get(verdict, (0, ""))
+        told.append(f"{count} {verdict}" + (f" ({some} {how})" if some else ""))
+    return ", ".join(told)
 
 
 def standing(wrong: Result, results: Iterable[Result], order: Sequence[str]) -> str:
@@ -88,6 +122,34 @@ def explanation_line(explanation: Explanation) -> str:
         return explanation.text
     left = "" if explanation.left is None else f": error falls to {amount(explanation.left)} x noise floor"
     return f"explained by: {explanation.text}{left}"
+
+
+def explained_alike(run: Run) -> list[tuple[list[str], str]]:
+    """Components of a kind that one mistake explains, and what explains the first of them."""
+    kinds = {result.component: result.kind for result in run.results}
+    groups: dict[tuple[str, str], list[Explanation]] = defaultdict(list)
+    for explanation in run.explanations:
+        what = " / ".join(explanation.hypotheses) or explanation.text
+        groups[kinds[explanation.component], what].append(explanation)
+    return [([e.component for e in alike], explanation_line(alike[0])) for alike in groups.values()]
+
+
+def some_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def from_port(provenance: Mapping[str, Any]) -> str:
+    """`recorded from the port M:F`, for goldens that nobody may take for the reference's; else empty."""
+    port = provenance.get("port")
+    return f"recorded from the port {port}" if port else ""
+
+
+def recorded_with(provenance: Mapping[str, Any]) -> str:
+    """Who recorded a golden file, and with what; empty where it does not say."""
+    port, versions = from_port(provenance), provenance.get("versions", {})
+    libraries = ("jax", "flax") if port else ("transformers", "torch")
+    told = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
+    return f"{port or 'recorded'} with {told}" if told else port
 
 
 def amount(value: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import runner
+from tests.commands.waiting import write_waiting
 
 ROOT = Path(__file__).parents[2]
 SUITE = """
@@ -31,6 +32,15 @@ def goldens(monkeypatch, capsys, tmp_path):
     (tmp_path / "suites" / "small.toml").write_text(SUITE)
     (tmp_path / "pyproject.toml").write_text('[tool.goldens]\nport = "qwen_flax.port:make"\n')
     monkeypatch.chdir(tmp_path)
+    return runner(monkeypatch, capsys)
+
+
+@pytest.fixture
+def waiting(monkeypatch, capsys, tmp_path):
+    """Run `goldens` in a folder that has `a.h5` and `goldens/b.h5`, each with a recording of a newer version."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CI", raising=False)
+    write_waiting(tmp_path)
     return runner(monkeypatch, capsys)
 
 

@@ -94,6 +94,15 @@ def test_token_ids_need_no_tokenizer(build, tmp_path):
     assert case.token_ids.tolist() == [[5, 511, 7]]
 
 
+def test_rows_of_token_ids_are_a_batch(build, tmp_path):
+    given = source(tmp_path / "nowhere")
+    case = build('rows = [[5, 511, 7], [9]]\npadding = "left"\nstart_position = 30', given)
+    assert case.token_ids.tolist() == [[5, 511, 7], [0, 0, 9]]
+    assert case.attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert case.positions.tolist() == [[30, 31, 32], [0, 0, 30]]
+    assert build("rows = [[5, 6], [7, 8]]", given).token_ids.tolist() == [[5, 6], [7, 8]]
+
+
 def test_the_tiny_norm_probe_takes_the_least_norms_that_are_not_zero(build):
     rms = [0.5, 0.0, 0.1, 0.3, 0.2, 0.0]
     case = build('probe = "tiny-norm"\ntokens = 3', source(rms=rms, vocab_size=6))
@@ -109,7 +118,7 @@ def test_the_special_token_probe_takes_the_tokenizers_own(build):
 @pytest.mark.parametrize(
     ("toml", "told"),
     [
-        ("", "case[0] (it): expected exactly one of text, texts, chat, token_ids, probe, found none"),
+        ("", "case[0] (it): expected exactly one of text, texts, chat, token_ids, rows, probe, found none"),
         ('text = "a"\ntoken_ids = [1]', "found text and token_ids"),
         ('text = ""', "text is empty"),
         ('texts = ["a", ""]\npadding = "left"', "texts is empty"),
@@ -119,6 +128,8 @@ def test_the_special_token_probe_takes_the_tokenizers_own(build):
         ('probe = "tiny-norm"', "a probe needs tokens"),
         ('probe = "huge-norm"\ntokens = 3', "invalid enum value 'huge-norm'"),
         ("token_ids = [1]\ntokens = 3", "tokens belongs to a text or a probe"),
+        ("rows = [[1, 2], [3]]", "case it has rows of 1 to 2 tokens: say padding"),
+        ('rows = [[1], []]\npadding = "left"', "case[0].rows[1] (it): expected `array` of length >= 1"),
         ('text = "a"\nstart_position = -1', "case[0].start_position (it): expected `int` >= 0"),
         ('txt = "a"', "unknown field `txt`; nearest: text"),
         ('text = "a"\n[[case]]\nname = "it"\ntext = "b"', "case it is there twice"),

@@ -18,7 +18,7 @@ def test_a_wrong_component_fails_by_itself_and_first(parity: Run) -> None:
     result.assert_outcomes(passed=4, failed=5)
     result.stdout.fnmatch_lines(
         [
-            "layers.0.q_proj   hello float32 isolated   FAIL   error 1e+06 x noise floor",
+            "error 2e+05 x limit: the right output times 1.1   layers.0.q_proj   hello float32 isolated   FAIL",
             "  error 0.1 whole, 0.1 worst row, 0.1 worst channel; allowed * whole*",
             "  largest difference at *: port *, golden *",
             "  golden: tiny.h5, digest ????????????",
@@ -35,7 +35,7 @@ def test_a_wrong_component_fails_by_itself_and_first(parity: Run) -> None:
         ]
     )
     result.stdout.fnmatch_lines(
-        ["FAILED *isolated/layers.0.q_proj] - *layers.0.q_proj   hello float32 isolated   FAIL*"]
+        ["FAILED *isolated/layers.0.q_proj] - *error 2e+05 x limit: the right output times 1.1 *"]
     )
 
 
@@ -43,7 +43,7 @@ def test_unmeasured_fails(parity: Run) -> None:
     result = parity(factory="make_partial", keywords='dtypes="float32", cases="hello"')
     result.assert_outcomes(passed=7, failed=2)
     result.stdout.fnmatch_lines(
-        ["layers.0.act   hello float32 isolated   UNMEASURED   the port does not offer this component"]
+        ["the port does not offer this component   layers.0.act   hello float32 isolated   UNMEASURED"]
     )
 
 

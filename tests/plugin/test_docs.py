@@ -29,14 +29,21 @@ def test_the_id_in_the_readme_is_one() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    from harness import plugin
     from harness.marker import FACE
+    from harness.plugin import options
 
     arguments = set(re.findall(r"(\w+)=", FACE))
-    assert arguments == set(re.findall(r"^\|[^|]*\| `(\w+)=", PYTEST, re.MULTILINE))
-    assert all(
-        f"`{name}" in PYTEST for name in re.findall(r'addini\("(\w+)"', Path(plugin.__file__).read_text())
-    )
+    cells = re.findall(r"^\|[^|]*\|([^|]*)\|", PYTEST, re.MULTILINE)
+    assert arguments == {name for cell in cells for name in re.findall(r"`(\w+)=", cell)}
+    source = Path(options.__file__).read_text()
+    names = re.findall(r'\bini\("(\w+)"', source)
+    flags = re.findall(r'\boption\(\s*"(--[\w-]+)"', source)
+    assert len(names) > len(flags) > 5
+    rows = [line for line in PYTEST.splitlines() if line.startswith("| ")]
+    for name in names:
+        (row,) = [row for row in rows if f"`{name}`" in row]
+        flag = f"--{name.replace('_', '-')}"
+        assert (flag in flags) == (f"`{flag}=" in row)
 
 
 @pytest.fixture(scope="module")

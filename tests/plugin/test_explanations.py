@@ -42,7 +42,7 @@ def test_a_mistake_is_named(failing: Run) -> None:
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "layers.0.self_attn.q_proj   left-padded float32 isolated   FAIL   error * x noise floor",
+            "error * x limit: weight_not_transposed   layers.0.self_attn.q_proj   left-padded float32 isolated   FAIL",
             "  explained by: weight used without transposing * error falls to * x noise floor",
             "  golden: *",
         ]
@@ -97,7 +97,7 @@ def test_without_the_recorded_checkpoint_it_fails_all_the_same(project: pytest.P
     result = project.runpytest("-p", "no:cacheprovider", "-rN")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["layers.0.q_proj   hello float32 isolated   FAIL   *", "  not explained: *which is not there*"]
+        ["error *   layers.0.q_proj   hello float32 isolated   FAIL", "  not explained: *which is not there*"]
     )
 
 

@@ -62,7 +62,9 @@ def test_a_port_in_another_dtype_does_not_pass(project: pytest.Pytester) -> None
     """
     result = few(project, conftest=conftest)
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["lm_head * the port answered in bfloat16, asked for float32*"])
+    result.stdout.fnmatch_lines(
+        ["the port answered in bfloat16, asked for float32: not compared   lm_head *"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,3 +165,15 @@ def test_a_port_is_looked_for_in_the_folder_that_names_it(
     )
     monkeypatch.chdir(inner)
     project.run(sys.executable, "-m", "pytest").assert_outcomes(passed=2)
+
+
+def test_the_flag_names_it_and_a_module_in_the_current_folder(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(project).assert_outcomes(passed=2)
+    inner = project.mkdir("inner")
+    (inner / "port_here.py").write_text("from tests.fakes import make_partial as make\n")
+    project.makeini("[pytest]\ngoldens_port = no_such_module:make\n")
+    project.runpytest("--goldens-port=tests.fakes:make").assert_outcomes(passed=2)
+    monkeypatch.chdir(inner)
+    project.runpytest("--goldens-port=port_here:make", "..").assert_outcomes(passed=2)

@@ -10,11 +10,11 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from harness.checkpoints import read_config  # noqa: E402
-from harness.compare.files import compare_files  # noqa: E402
 from harness.errors import GoldensError  # noqa: E402
 from harness.record.keep import parse  # noqa: E402
 from harness.record.recorder import Request, Silent, record  # noqa: E402
 from harness.record.reference import TORCH_DTYPES  # noqa: E402
+from harness.review.diff import Agreement, compare  # noqa: E402
 from harness.store.reader import GoldenFile  # noqa: E402
 from harness.store.verify import verify  # noqa: E402
 
@@ -144,19 +144,24 @@ def test_recording_twice_is_the_same_and_agrees(tmp_path):
     folder = make_checkpoint(tmp_path / "model")
     first, second = (make_golden(folder, tmp_path / f"{n}.h5") for n in "ab")
     assert first.digest == second.digest
-    agreement = compare_files(first, second)
-    assert agreement.holds
-    assert agreement.worst.over_limit == 0
+    diff = compare(first, second)
+    assert diff.agrees
+    assert diff.counts[Agreement.IDENTICAL] == len(first.contents.goldens)
 
 
 def test_another_checkpoint_or_case_does_not_agree(tmp_path):
     first = make_golden(make_checkpoint(tmp_path / "a"), tmp_path / "a.h5")
     other_case = make_golden(tmp_path / "a", tmp_path / "b.h5", cases=(inputs(seed=1),))
-    assert compare_files(first, other_case).terms == ["case changed: mixed"]
+    diff = compare(first, other_case)
+    assert not diff.agrees
+    assert [(change.what, change.name, change.change) for change in diff.changes] == [
+        ("case", "mixed", "changed")
+    ]
+    assert not diff.differences, "other tokens make other numbers"
     other_eps = make_golden(make_checkpoint(tmp_path / "c", rms_norm_eps=1e-4), tmp_path / "c.h5")
-    agreement = compare_files(first, other_eps)
-    assert not agreement.holds
-    assert agreement.terms[0] == "setting changed: rms_norm_eps"
+    diff = compare(first, other_eps)
+    assert not diff.agrees
+    assert ("setting", "rms_norm_eps") in [(change.what, change.name) for change in diff.changes]
 
 
 def test_other_numbers_do_not_agree(tmp_path):
@@ -168,8 +173,9 @@ def test_other_numbers_do_not_agree(tmp_path):
             array = np.array(file.output(golden))
             array[0, 5, 7] += 1
             file._arrays[golden.output] = array
-    agreement = compare_files(make_golden(folder, tmp_path / "b.h5"), file)
-    assert [result.component for result in agreement.differing] == ["layers.1.mlp.act"]
+    diff = compare(make_golden(folder, tmp_path / "b.h5"), file)
+    differing = [d.component for d in diff.differences if d.agreement is Agreement.DIFFERS]
+    assert differing == ["layers.1.mlp.act"]
 
 
 def test_tiny_floors_are_finite_and_modelled(tmp_path):

@@ -70,7 +70,7 @@ def test_json_is_the_documented_contract() -> None:
     shown = json.loads(run(result("layers.0.q_proj", Verdict.FAIL)).to_json())
     assert shown.keys() == {
         "format", "golden", "port", "verdict", "counts", "first_wrong", "results", "explanations", "notes",
-        "logits", "order", "digest", "recorded", "environment",
+        "logits", "order", "digest", "recorded", "environment", "pictures",
     }  # fmt: skip
     assert shown["format"] == 1
     assert shown["counts"] == {"pass": 0, "fail": 1, "unmeasured": 0}
@@ -95,6 +95,7 @@ def test_json_is_the_documented_contract() -> None:
         "listed": "",
         "tolerance": "",
         "expected": "",
+        "unexpected": "",
     }
 
 

@@ -64,7 +64,7 @@ def test_the_summary() -> None:
     assert "largest difference at [0, 3, 17]: port 1.25, golden 0.5" in text
     assert "unmeasured, float32 isolated: the port does not offer this component\n  layers.2.q_proj" in text
     assert "no such step; listed: fused\n  layers.10.q_proj" in text
-    assert text.strip().endswith("tiny.h5: 1 pass, 2 fail, 2 unmeasured")
+    assert text.strip().endswith("tiny.h5: 1 pass, 2 fail, 2 unmeasured (1 listed)")
 
 
 def test_one_row_a_dtype_and_mode_or_a_kind() -> None:
