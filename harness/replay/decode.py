@@ -145,16 +145,18 @@ def decode(
     batch, tokens = inputs["token_ids"].shape
     read = tuple(read) or tuple(range(tokens // 2, tokens + 1))
     mask = np.pad(inputs["attention_mask"], ((0, 0), (0, SPARE)), constant_values=1)
-    left = by_slot(_arrays(_read_others(port, inputs, mask, read), along), along)
+    wanted = [
+        asked.names(start, stop, stop == tokens) | frozenset(along) for start, stop in pairwise((0, *read))
+    ]
+    left = by_slot(_arrays(_read_others(port, inputs, mask, read, wanted), along), along)
     cache, parts = port.init_cache(batch, tokens + SPARE, float("nan")), []
     held: Arrays = {}
     before: Arrays = {}
     miswritten: dict[str, Miswritten] = {}
-    for start, stop in pairwise((0, *read)):
-        names = asked.names(start, stop, stop == tokens)
-        found, cache = port.step(cache, _part(inputs, mask, start, stop), names | frozenset(along))
-        values = _arrays(found, names | frozenset(along))
-        parts.append({name: value for name, value in values.items() if name in names})
+    for names, (start, stop) in zip(wanted, pairwise((0, *read)), strict=True):
+        found, cache = port.step(cache, _part(inputs, mask, start, stop), names)
+        values = _arrays(found, names)
+        parts.append({name: value for name, value in values.items() if name in asked.tokens})
         held = _arrays(port.read_cache(cache), along)
         now, put_out = by_slot(held, along), {name: values[name] for name in held if name in values}
         written = Written(before, now, by_slot(put_out, along), left, start, stop)
@@ -169,13 +171,18 @@ def _part(inputs: Arrays, mask: Array, start: int, stop: int) -> Arrays:
     return part | {"query_index": inputs["query_index"][start:stop], "attention_mask": mask}
 
 
-def _read_others(port: Cached, inputs: Arrays, mask: Array, read: Sequence[int]) -> Arrays:
-    """Read the tokens in reverse order, three parts of them, into a cache of their own; what is then in it."""
+def _read_others(
+    port: Cached, inputs: Arrays, mask: Array, read: Sequence[int], wanted: Sequence[frozenset[str]]
+) -> Arrays:
+    """Read the tokens in reverse order, three parts of them, into a cache of their own; what is then in it.
+
+    The port is asked for what it will be `wanted` for in the case itself, so that it compiles each part once.
+    """
     batch, tokens = inputs["token_ids"].shape
     others = {**inputs, "token_ids": inputs["token_ids"][:, ::-1]}
     cache = port.init_cache(batch, tokens + SPARE, float("nan"))
-    for start, stop in pairwise((0, *read[:3])):
-        _, cache = port.step(cache, _part(others, mask, start, stop), frozenset())
+    for names, (start, stop) in zip(wanted, pairwise((0, *read[:3])), strict=False):
+        _, cache = port.step(cache, _part(others, mask, start, stop), names)
     return port.read_cache(cache)
 
 
