@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -40,6 +41,24 @@ def test_workflows_keep_to_their_schema() -> None:
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout
+
+
+@needs_linters
+def test_the_workflow_to_copy_is_as_good(tmp_path: Path) -> None:
+    block = re.search(
+        r"(?:^    .*\n|^\n)+", (ROOT / "docs" / "ci.md").read_text().split("## Every push")[1], re.M
+    )
+    assert block is not None
+    path = tmp_path / ".github" / "workflows" / "parity.yml"
+    path.parent.mkdir(parents=True)
+    head = "name: parity\non: push\npermissions:\n  contents: read\n"
+    path.write_text(head + textwrap.dedent(block[0]).lstrip())
+    for command in (
+        [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", path],
+        [BIN / "zizmor", "--offline", "--quiet", "--config", ROOT / ".github" / "zizmor.yml", path],
+    ):
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stdout
 
 
 @needs_linters
@@ -109,6 +128,21 @@ def test_parts_go_on_after_one_that_fails_and_the_end_says_which(tmp_path: Path)
     assert "record-real" in (tmp_path / "made").read_text()
 
 
+def pinned(name: str) -> dict[str, str]:
+    text = (ROOT / name).read_text()
+    return dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def test_the_versions_that_are_told_are_those_that_are_tested() -> None:
+    rows = re.findall(
+        r"^\| (\w+)(?:, to record)? \| ([\d.]+) \| ([\d.]+) \|", (ROOT / "docs" / "ci.md").read_text(), re.M
+    )
+    assert len(rows) == 6
+    lowest, tested = pinned("constraints-lowest.txt"), pinned("constraints.txt")
+    for name, low, high in rows:
+        assert (lowest[name], tested[name]) == (low, high)
+
+
 def test_the_lowest_versions_are_the_lower_ends_of_the_ranges() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -118,8 +152,7 @@ def test_the_lowest_versions_are_the_lower_ends_of_the_ranges() -> None:
         for one in named
         if one.specifier
     }
-    text = (ROOT / "constraints-lowest.txt").read_text()
-    lowest = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
+    lowest = pinned("constraints-lowest.txt")
     assert {Requirement(name).name for name in [*project["dependencies"], *extras["record"]]} <= lowest.keys()
     for name, version in lowest.items():
         assert f"{version}.".startswith(f"{lower[name]}."), (

@@ -5,33 +5,43 @@ Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. What a com
 
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
 from harness.cli import audit, check, files, fuzz, history, record, replay, report, review
+from harness.cli.examples import epilog
 from harness.errors import GoldensError
 
 app = typer.Typer(
     name="goldens",
     help="Hold a model port against recorded reference tensors, component by component.",
+    epilog="Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. Results go to stdout, all else to stderr.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # as markup, the name of a table in square brackets would be swallowed
 )
-app.command(short_help="Record, replay and explain in one.")(check.check)
-app.command(short_help="Record what every component of a reference does.")(record.record)
-app.command(short_help="Show what changed between golden files.")(review.diff)
-app.command(short_help="Let recordings replace their golden files.")(review.accept)
-app.command(short_help="Drop recordings, and keep the golden files.")(review.reject)
-app.command(short_help="Find the first wrong component of a port.")(replay.replay)
-app.command(short_help="Say which mistake explains a failure.")(replay.explain)
-app.command(short_help="Show what got worse from run to run, and since when.")(history.history)
-app.command(short_help="Write kept runs as a report.")(report.report)
-app.command(short_help="Say which mistakes golden files would catch.")(audit.audit)
-app.command(short_help="Look for the smallest input on which a port is wrong.")(fuzz.fuzz)
-app.command(short_help="Say what is in a golden file.")(files.show)
-app.command(short_help="Check every byte of golden files.")(files.verify)
+
+
+def _add(command: Callable[..., None], short_help: str) -> None:
+    app.command(short_help=short_help, epilog=epilog(command.__name__))(command)
+
+
+# In the order in which a newcomer meets them.
+_add(check.check, "Record, replay and explain in one.")
+_add(record.record, "Record what every component of a reference does.")
+_add(files.show, "Say what is in a golden file.")
+_add(replay.replay, "Find the first wrong component of a port.")
+_add(replay.explain, "Say which mistake explains a failure.")
+_add(report.report, "Write kept runs as a report.")
+_add(history.history, "Show what got worse from run to run, and since when.")
+_add(audit.audit, "Say which mistakes golden files would catch.")
+_add(fuzz.fuzz, "Look for the smallest input on which a port is wrong.")
+_add(review.diff, "Show what changed between golden files.")
+_add(review.accept, "Let recordings replace their golden files.")
+_add(review.reject, "Drop recordings, and keep the golden files.")
+_add(files.verify, "Check every byte of golden files.")
 
 
 def main() -> None:

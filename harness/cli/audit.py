@@ -17,12 +17,14 @@ def audit(
         str | None, typer.Option(metavar="DTYPE", help="In this dtype; else the most exact one recorded.")
     ] = None,
     fault: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only these faults, by name or area.")
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Only these faults, by name or area; may be repeated."),
     ] = None,
     faults: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE.toml", help="Faults in the port's source; else faults under [tool.goldens]."
+            metavar="FILE.toml",
+            help="Faults in the port's source; else faults under [tool.goldens]; may be repeated.",
         ),
     ] = None,
     require: Annotated[
@@ -36,7 +38,10 @@ def audit(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Put faults into the port, one at a time, and see which of them golden files catch, and whether they are named."""
+    """Put faults into the port, one at a time, and see which of them golden files catch, and whether they are named.
+
+    The score says how much a replay that passes is worth. The port has to pass without a fault.
+    """
     from harness.audit import command
     from harness.audit.outcome import score
     from harness.report.audit import show_audit, show_score

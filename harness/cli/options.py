@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from harness.store.reader import GoldenFile
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Golden files.", show_default=False)]
-Include = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these components.")]
-Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="All but these components.")]
-Cases = Annotated[list[str] | None, typer.Option("--case", metavar="NAME", help="Only these cases.")]
-Dtypes = Annotated[list[str] | None, typer.Option("--dtype", metavar="DTYPE", help="Only these dtypes.")]
+Include = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="Only these components; may be repeated.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="All but these components; may be repeated.")
+]
+Cases = Annotated[
+    list[str] | None, typer.Option("--case", metavar="NAME", help="Only these cases; may be repeated.")
+]
+Dtypes = Annotated[
+    list[str] | None, typer.Option("--dtype", metavar="DTYPE", help="Only these dtypes; may be repeated.")
+]
 Port = Annotated[
     str | None,
     typer.Option(

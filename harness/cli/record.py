@@ -24,7 +24,8 @@ def record(
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SPEC", help="What to write: components=GLOB, layers=0,3-5,-1 or tokens=0-15,-1."
+            metavar="SPEC",
+            help="What to write: components=GLOB, layers=0,3-5,-1 or tokens=0-15,-1; may be repeated.",
         ),
     ] = None,
     case: Cases = None,
@@ -37,7 +38,10 @@ def record(
     ] = None,
     port: Port = None,
 ) -> None:
-    """Run the reference once, and write what every component took in and gave out."""
+    """Run the reference once, and write what every component took in and gave out.
+
+    Needs the extra [record]. A golden file that is there stays: what differs from it waits beside it, as FILE.h5.new.
+    """
     if from_port:
         if suite is not None or keep:
             raise GoldensError(

@@ -54,12 +54,15 @@ def replay(
     case: Cases = None,
     dtype: Dtypes = None,
     unmeasured: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB=REASON", help="May stay unmeasured, for this reason.")
+        list[str] | None,
+        typer.Option(metavar="GLOB=REASON", help="May stay unmeasured, for this reason; may be repeated."),
     ] = None,
     tolerances: TolerancesFile = None,
     report: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Write a report, too, by suffix: .html, .json, .md, .xml."),
+        typer.Option(
+            metavar="PATH", help="Write a report, too, by suffix: .html, .json, .md, .xml; may be repeated."
+        ),
     ] = None,
     history: Annotated[
         Path | None,
@@ -68,7 +71,10 @@ def replay(
     json: Json = False,
     by_kind: Annotated[bool, typer.Option("--by-kind", help="A row for each kind of component.")] = False,
 ) -> None:
-    """Run the port against golden files, and say which component is wrong first."""
+    """Run the port against golden files, and say which component is wrong first.
+
+    Isolated, each component is fed what the reference fed it; end to end, the port runs by itself. Needs no PyTorch.
+    """
     from harness.history.entry import Entry
     from harness.history.log import append, read
     from harness.replay import command

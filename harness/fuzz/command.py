@@ -30,6 +30,8 @@ from harness.replay.environment import environment
 from harness.replay.port import Isolated, Port, load_port
 from harness.report.result import Run, with_listed
 
+_DRAWS = 20
+"""How many times more inputs may be drawn than are run: some are drawn again and again."""
 _POSITIONS = 4_096
 """How many there are, where a configuration does not say."""
 
@@ -94,7 +96,8 @@ def fuzz(question: Question, progress: Console) -> Fuzz:
     began = time.monotonic()
     with progress.status("loading the reference") as status:
         reference = Reference(question.checkpoint, folder, config, question.dtype)
-        trials = Trials(reference, port, question.compared, question.seconds, _teller(status.update, began))
+        told = _teller(status.update, began)
+        trials = Trials(reference, port, question.compared, question.examples, question.seconds, told)
         found = _Found(question, folder, port, trials)
         failure, smallest = found.failure(bounds)
     if smallest is not None and question.save is not None:
@@ -139,7 +142,7 @@ class _Found:
 
     def _smallest(self, bounds: Bounds) -> Drawn | None:
         asked = hypothesis.settings(
-            max_examples=self.question.examples,
+            max_examples=_DRAWS * self.question.examples,
             database=None,
             deadline=None,
             phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),

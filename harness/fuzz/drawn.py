@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _STARTS = (0, 0, 3, 300, 5_000)
 """Positions up to which inputs start, beside the farthest there is: most start at 0, as most prompts do."""
+_PADDINGS: tuple[Padding, ...] = ("none", "left", "right", "left", "right")
 _SEEDS = 2**16
 _APART, _ODD = 4, 3
 """How much longer each usual length is than the one before: few, since a port compiles each one anew. One length in
@@ -49,7 +50,7 @@ class Drawn:
         lengths = [str(len(row)) for row in self.rows]
         told = f"{', '.join(lengths[:-1])} and {lengths[-1]}" if len(lengths) > 1 else lengths[0]
         rows = "1 row of" if len(lengths) == 1 else f"{len(lengths)} rows of"
-        tokens = "token" if self.length == 1 else "tokens"
+        tokens = "token" if lengths == ["1"] else "tokens"
         padding = "no padding" if self.padding == "none" else f"padding on the {self.padding}"
         return f"{rows} {told} {tokens}, {padding}, from position {self.start}"
 
@@ -63,8 +64,9 @@ def drawn(bounds: Bounds) -> "SearchStrategy[Drawn]":
 
     @st.composite
     def inputs(draw: "DrawFn") -> Drawn:
-        batch = draw(st.integers(1, min(bounds.rows, bounds.tokens)))
-        padding: Padding = draw(st.sampled_from(("none", "left", "right"))) if batch > 1 else "none"
+        several = range(2, min(bounds.rows, bounds.tokens) + 1)
+        batch = draw(st.sampled_from((1, *several, *several)))
+        padding: Padding = draw(st.sampled_from(_PADDINGS)) if batch > 1 else "none"
         bound = draw(st.sampled_from(_lengths(bounds.tokens // batch)))
         usual = draw(st.integers(0, _ODD)) < _ODD
         longest = bound if usual else draw(st.integers(1, bound))
@@ -81,8 +83,8 @@ def drawn(bounds: Bounds) -> "SearchStrategy[Drawn]":
 
 
 def _lengths(most: int) -> Sequence[int]:
-    """From short to `most`."""
-    found = []
+    """From short to `most`, which is there twice: what is rare is mostly so in long inputs."""
+    found = [most]
     while most > 1:
         found.append(most)
         most //= _APART

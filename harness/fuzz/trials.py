@@ -59,6 +59,7 @@ class Trials:
 
     A first look has the floors of one exact chain only, which are never larger than the rule's: what passes it passes.
     What does not is looked at by the whole rule, unless it fails by so much that no floor would change that.
+    inputs: how many are run until one fails; what is drawn twice counts once
     seconds: after so many nothing more is run, and no other input fails; from the first failure on they count anew
     told: is told of each input before it is run, and of those before it
     first: the first input that failed; until then it took `before` inputs
@@ -70,11 +71,12 @@ class Trials:
         reference: Reference,
         port: Port,
         compared: Compared,
+        inputs: int,
         seconds: float,
         told: Callable[[Seen], None],
     ) -> None:
         self._reference, self._port, self._compared, self._told = reference, port, compared, told
-        self._seconds, self._until = seconds, time.monotonic() + seconds
+        self._inputs, self._seconds, self._until = inputs, seconds, time.monotonic() + seconds
         self._known: dict[Drawn, bool] = {}
         self._trusting = True
         self.seen = Seen()
@@ -86,6 +88,8 @@ class Trials:
     def fails(self, drawn: Drawn) -> bool:
         if drawn in self._known:
             return self._known[drawn]
+        if self.first is None and self.seen.inputs >= self._inputs:
+            return False
         if self.refused is not None or time.monotonic() > self._until:
             self.cut = True
             return False
@@ -104,6 +108,7 @@ class Trials:
     def distrust(self) -> None:
         """Begin anew, with a second look at whatever fails: the first look took rounding for a failure."""
         self._trusting, self.first = False, None
+        self._inputs += self.seen.inputs
         self._known = {drawn: failed for drawn, failed in self._known.items() if not failed}
 
     def session(

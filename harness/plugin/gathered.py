@@ -151,7 +151,7 @@ class Gathered:
                 held = False
         return held
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._lines:
             terminalreporter.write_sep("=", "goldens")
             for line in self._lines:

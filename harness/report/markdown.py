@@ -76,7 +76,7 @@ def _section(run: Run) -> Iterator[str]:
     yield from _unmeasured(run.results)
     rows = [(prose(name), prose(value)) for name, value in provenance(run)]
     yield from _folded("Where it comes from", [*_table(("", ""), rows)])
-    yield f"\nAgain: {code(replay_of(run))}"
+    yield f"\nThe whole file again: {code(replay_of(run))}"
 
 
 def _first_wrong(run: Run) -> Iterator[str]:

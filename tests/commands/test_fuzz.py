@@ -71,7 +71,7 @@ def test_a_saved_input_is_recorded_and_fails(goldens, tmp_path):
     saved = tomllib.loads(Path("mine.toml").read_text())["case"]
     assert saved == [
         {"name": "one", "token_ids": [1]},
-        {"name": "late", "rows": [[0], [1]]},
+        {"name": "late", "rows": [[0], [0]]},
     ]
     (tmp_path / "suites" / "found.toml").write_text(
         'checkpoint = "../checkpoint"\nprompts = "../mine.toml"\ncases = ["late"]\nfacts = []\n'
@@ -117,9 +117,8 @@ def test_what_cannot_be_asked_gets_one_sentence(goldens, arguments, sentence):
 @pytest.mark.slow
 def test_a_fault_past_position_100_with_padding_is_shrunk_to_the_least_prompt(goldens):
     """102 tokens, so that there is an index over 100, and a shorter row beside them, so that there is padding."""
-    told = goldens(
-        *FUZZ, "tests.fuzz_ports:long_and_padded", "--max-tokens", "256", "--max-rows", "2", "--json"
-    )
+    port, prompts = "tests.fuzz_ports:long_and_padded", ("--save", "suites/found.prompts", "--name", "long")
+    told = goldens(*FUZZ, port, "--max-tokens", "256", "--max-rows", "2", *prompts, "--json")
     assert told.status == 1
     failure = json.loads(told.out)["failure"]
     assert [len(row) for row in failure["smallest"]["rows"]] == [102, 1]
@@ -128,3 +127,9 @@ def test_a_fault_past_position_100_with_padding_is_shrunk_to_the_least_prompt(go
     assert failure["run"]["first_wrong"]["component"] == "layers.0.self_attn.probs"
     named = {name for each in failure["run"]["explanations"] for name in each["hypotheses"]}
     assert "padding_ignored" in named
+
+    suite = 'checkpoint = "../checkpoint"\nprompts = "found.prompts"\ncases = ["long"]\nfacts = []\n'
+    Path("suites/found.toml").write_text(suite)
+    assert goldens("record", "suites/found.toml").status == 0
+    assert goldens("replay", "found.h5", "--port", port).status == 1
+    assert goldens("replay", "found.h5").status == 0

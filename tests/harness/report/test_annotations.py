@@ -33,6 +33,8 @@ def test_what_holds_says_nothing() -> None:
     listed = result("lm_head", Verdict.UNMEASURED, reason="no such step", listed="fused")
     expected = result("lm_head", Verdict.FAIL, expected="known")
     assert told(concluded(result("embed_tokens"), listed, expected)) == []
+    (only,) = told(concluded(result("embed_tokens", Verdict.FAIL), listed, expected))
+    assert only["title"] == "tiny.h5: embed_tokens fails"
 
 
 def test_the_first_wrong_component_comes_first_with_what_explains_it() -> None:
@@ -69,7 +71,7 @@ def test_a_run_that_does_not_hold_for_another_reason() -> None:
 
 
 def test_nothing_in_it_ends_the_command_or_begins_another() -> None:
-    nasty = "100%,\r\n::set-output name=a::b"
+    nasty = "100%0A,\r\n::set-output name=a::b"
     run = concluded(result("lm_head", Verdict.FAIL, reason=nasty), golden=nasty)
     (line,) = annotations([run])
     assert len(line.splitlines()) == 1

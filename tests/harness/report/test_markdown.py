@@ -89,6 +89,7 @@ def test_nothing_in_it_is_markdown_or_html() -> None:
     plain = " ".join(NASTY.split())
     assert read.rows[1] == [plain, plain]
     assert read.tags == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert Read(f"| x |\n|---|\n| {code('a|b_c')} |\n").rows[1] == ["a|b_c"]
     assert Read(code("layers.0.self_attn.q_proj")).tags == {"p", "code"}
     nasty = result(NASTY, Verdict.FAIL, case=NASTY, dtype=NASTY, reason=NASTY, kind=NASTY)
     run = Run.from_results(NASTY, NASTY, [nasty], [NASTY])
