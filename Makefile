@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help goldens checkpoints test test-replay-only test-lowest test-newest lint format replay-stored \
 	real record-real replay-real write-real story floors audit naming alarms fuzz real-floors real-naming real-story \
-	worse nightly pictures constraints clean
+	worse nightly docs pictures constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -103,6 +103,9 @@ worse: .venv/installed ## Whether anything came nearer to its limit since the la
 nightly: .venv/installed .venv-replay/installed ## All that takes long, whichever parts fail: make nightly MODEL=DIR_OR_HUB_ID SEED=N
 	@test -n "$(MODEL)" || { echo "say which checkpoint: make $@ MODEL=DIR_OR_HUB_ID" >&2; exit 2; }
 	@MODEL="$(MODEL)" SEED=$(DAY) .ci/nightly
+
+docs: .venv/installed ## Write docs/commands.md again, from what the commands declare
+	$(BIN)/python docs/make_commands.py
 
 pictures: .venv/installed ## Show a report in Chromium, and write docs/images again
 	$(BIN)/python docs/make_pictures.py

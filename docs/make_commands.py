@@ -1,6 +1,6 @@
 """Writes docs/commands.md: every command with its arguments and flags, as `goldens --help` has them.
 
-    python docs/make_commands.py             # or: make docs
+python docs/make_commands.py             # or: make docs
 """
 
 import enum

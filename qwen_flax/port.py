@@ -1,7 +1,7 @@
 """How the harness drives this model. The only file that knows the harness."""
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,18 @@ class Port:
         self._components = components(model)
         self._made_tokenizer: Tokenizer | None = None
 
+    @cached_property
+    def _split(self) -> tuple[nnx.GraphDef[Model], nnx.State[Any, Any]]:
+        """Once: taking a model of 24 layers apart costs as much as running it on one token."""
+        graph, state = nnx.split(self._model)
+        return graph, state
+
     def trace(self, inputs: Mapping[str, Any], names: Collection[str]) -> dict[str, Array]:
         """Run on `token_ids`, `positions` (B T), `attention_mask` (B S), `query_index` (T), without a cache.
 
         Returns those of `names` that there are, composites too.
         """
-        graph, state = nnx.split(self._model)
+        graph, state = self._split
         traced: dict[str, Array] = _trace(graph, frozenset(names), state, _arrays(inputs))
         return traced
 
@@ -83,7 +89,7 @@ class Port:
 
         Returns those of `names` that there are, and the cache; the one that is given is used up.
         """
-        graph, state = nnx.split(self._model)
+        graph, state = self._split
         stepped: tuple[dict[str, Array], Cache] = _step(
             graph, frozenset(names), state, cache, _arrays(inputs)
         )
@@ -110,14 +116,14 @@ class Port:
 
     def parameters(self) -> dict[str, np.ndarray]:
         """All parameters by their names and in the layout of the reference."""
-        return checkpoints.read_parameters(nnx.split(self._model)[1])
+        return checkpoints.read_parameters(self._split[1])
 
     def with_parameters(self, overrides: Mapping[str, Any]) -> "Port":
         """A port with some parameters replaced, given as `parameters` gives them; it shares the others.
 
         Raises CheckpointError for names there are not, and for other shapes.
         """
-        graph, state = nnx.split(self._model)
+        graph, state = self._split
         changed = checkpoints.replaced(state, overrides, dtype=self._dtype)
         return Port(nnx.merge(graph, changed), self._config, self._dtype, folder=self._folder)
 

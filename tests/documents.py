@@ -44,7 +44,7 @@ class Example:
 
 def examples(page: str) -> list[Example]:
     """The commands of a page that stand after `$`, each with what is shown of its output."""
-    blocks = re.findall(r"(?:^    .*\n(?:^\n(?=    ))?)+", page, re.MULTILINE)
+    blocks = re.findall(r"(?:^    .*\n(?:\n+(?=    ))?)+", page, re.MULTILINE)
     found = []
     for block in blocks:
         for typed in block.replace("\\\n", " ").split("    $ ")[1:]:
@@ -55,8 +55,8 @@ def examples(page: str) -> list[Example]:
 
 
 def first_untold(shown: Iterable[str], told: str) -> tuple[str, str] | None:
-    """The first line that is shown and not told, or told and not shown, with what stands in its place; None if all is."""
-    lines, skipping = (line for line in told.splitlines() if line.strip()), False
+    """The first line that is shown and not told, or the reverse, with what stands in its place; else None."""
+    lines, skipping = (line.strip() for line in told.splitlines() if line.strip()), False
     for line in shown:
         if line == "...":
             skipping = True

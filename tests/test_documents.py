@@ -33,9 +33,10 @@ def tell(
         folder.mkdir()
     for name in ("goldens", "tests", "qwen_flax", "pyproject.toml"):
         (clone / name).symlink_to(ROOT / name)
-    for name, content in re.findall(r"`parity/(\S+)`:\n\n((?:    .*\n|\n(?=    ))+)", TUTORIAL):
+    for name, content in re.findall(r"`parity/(\S+)`:\n\n((?:    .*\n|\n)+)", TUTORIAL):
         (parity / name).write_text(textwrap.dedent(content))
     monkeypatch.chdir(clone)
+    monkeypatch.delenv("CI", raising=False)
     goldens = runner(monkeypatch, capsys)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -74,8 +75,13 @@ def test_what_is_shown_is_told(example, tell) -> None:
 
 
 def test_the_documents_show_commands() -> None:
-    assert len(examples(README)) >= 2
-    assert {example.command.split()[1] for example in examples(TUTORIAL)} >= {"replay", "explain", "audit", "-q"}
+    assert len(examples(README)) >= 1
+    assert {example.command.split()[1] for example in examples(TUTORIAL)} >= {
+        "replay",
+        "explain",
+        "audit",
+        "-q",
+    }
 
 
 @pytest.mark.parametrize(

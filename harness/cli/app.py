@@ -16,7 +16,7 @@ from harness.errors import GoldensError
 app = typer.Typer(
     name="goldens",
     help="Hold a model port against recorded reference tensors, component by component.",
-    epilog="Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. Results go to stdout, all else to stderr.",
+    epilog="Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. `goldens COMMAND --help`: examples.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

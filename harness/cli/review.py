@@ -9,9 +9,7 @@ from harness.cli.options import Cases, Exclude, Include, Json, console, write_js
 
 Waiting = Annotated[
     list[Path] | None,
-    typer.Argument(
-        metavar="FILE", help="Golden files with a recording FILE.h5.new.", show_default=False
-    ),
+    typer.Argument(metavar="FILE", help="Golden files with a recording FILE.h5.new.", show_default=False),
 ]
 Every = Annotated[bool, typer.Option("--all", help="All that are pending in this folder and below.")]
 
@@ -28,7 +26,7 @@ def diff(
         list[str] | None,
         typer.Option(
             metavar="DTYPE[:DTYPE]",
-            help="Only these dtypes; float32:bfloat16 compares one of the old file with another of the new one; may be repeated.",
+            help="Only these dtypes; float32:bfloat16: one of the old file, another of the new; may be repeated.",
         ),
     ] = None,
     worst: Annotated[

@@ -55,7 +55,7 @@ def summary_table(results: Iterable[Result], by_kind: bool = False) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in (*Verdict, "limit up to", "worst error / limit"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("at", no_wrap=True)
+    table.add_column("at", overflow="ellipsis")  # in a narrow terminal this one gives way, and no number does
     for key, members in grouped(results, by_kind).items():
         counts = [sum(result.verdict is verdict for result in members) for verdict in Verdict]
         worst = nearest_to_limit(members)

@@ -87,7 +87,8 @@ def test_a_saved_input_is_recorded_and_fails(goldens, tmp_path):
 def test_without_time_nothing_is_compared_and_that_is_no_pass(goldens):
     told = goldens(*FUZZ, "qwen_flax.port:make", *SMALL, "--seconds", "0")
     assert told.status == 1
-    assert "0 inputs, and nothing of them was compared; seed 0, 0 s, when time was over" in told.out
+    assert told.out.startswith("0 inputs, and nothing of them was compared; seed 0, ")
+    assert told.out.endswith("when time was over\n")
 
 
 @pytest.mark.parametrize(
