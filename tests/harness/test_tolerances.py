@@ -363,10 +363,8 @@ def test_what_would_have_passed_does(times):
     assert judged(port, floors=float(floors) * 1.1).verdict is Verdict.PASS
 
 
-def test_what_no_tolerance_would_pass_is_said():
-    assert would_pass(judged(np.zeros_like(RECORDED))) == [
-        "no rtol would pass it: in the worst view, the error is as large as the golden, or larger"
-    ]
+def test_nothing_is_said_of_what_no_tolerance_would_pass():
+    assert would_pass(judged(np.zeros_like(RECORDED))) == []
     assert would_pass(judged(RECORDED)) == []
     assert would_pass(judged(RECORDED[:1])) == []
 

@@ -14,6 +14,10 @@ transformers = pytest.importorskip("transformers")
 # machine sums in another order, which may move bfloat16 by a unit in the last place, 4e-3.
 CLOSE = {"float32": 2e-6, "bfloat16": 2e-2, "float16": 3e-3}
 
+# The share of bit-identical elements. A processor that has half precision of its own adds x cos to the rounded
+# y sin without rounding it first: 0.850 are the same then; of what is computed wide and rounded once, 0.810.
+LEAST = {("float16", "layers.0.self_attn.q_rope"): 0.83}
+
 
 def reference_of(folder, dtype):
     return transformers.AutoModelForCausalLM.from_pretrained(
@@ -103,4 +107,4 @@ def test_casts_come_in_the_reference_s_order(tmp_path, dtype):
             a: jnp.asarray(v.numpy()) if v.dtype == torch.int64 else as_jax(v) for a, v in inputs.items()
         }
         ours = port.apply(name, given)[name]
-        assert share_alike(ours, theirs) > 0.97, name
+        assert share_alike(ours, theirs) > LEAST.get((dtype, name), 0.97), name
