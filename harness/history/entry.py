@@ -15,7 +15,7 @@ Margin = float | str
 
 
 class Group(msgspec.Struct, frozen=True):
-    """What one dtype, mode and case came to, component by component as `Entry.components` has them.
+    """What one dtype, mode and case came to, component by component as `Entry.components` has them from `start` on.
 
     margins: None where a component was not compared; what is left out at the end was not, either
     limits: the largest relative error that passed, to three digits; None where there are no numbers
@@ -24,6 +24,7 @@ class Group(msgspec.Struct, frozen=True):
     dtype: str
     mode: Mode
     case: str
+    start: int
     margins: list[Margin | None]
     limits: list[float | None]
 
@@ -69,7 +70,9 @@ class Entry(msgspec.Struct, frozen=True):
         return {
             (group.dtype, group.mode, group.case): {
                 name: (margin, limit)
-                for name, margin, limit in zip(self.components, group.margins, group.limits, strict=False)
+                for name, margin, limit in zip(
+                    self.components[group.start :], group.margins, group.limits, strict=False
+                )
                 if margin is not None
             }
             for group in self.groups
@@ -80,10 +83,9 @@ Compared = tuple[Margin, float | None]
 
 
 def _group(dtype: str, mode: Mode, case: str, members: dict[str, Result], components: Sequence[str]) -> Group:
-    here = [members.get(name) for name in components]
-    while here and here[-1] is None:
-        here.pop()
-    return Group(dtype, mode, case, [*map(_margin, here)], [*map(_limit, here)])
+    places = [place for place, name in enumerate(components) if name in members]
+    here = [members.get(name) for name in components[places[0] : places[-1] + 1]]
+    return Group(dtype, mode, case, places[0], [*map(_margin, here)], [*map(_limit, here)])
 
 
 def _margin(result: Result | None) -> Margin | None:
