@@ -39,7 +39,7 @@ from harness.facts.table import FAMILIES
 from harness.model import FactIn, Golden, Mode
 from harness.model import Verdict as Compared
 from harness.replay.modes import replays
-from harness.replay.port import Cached, Isolated, Port, load_port
+from harness.replay.port import Cached, Isolated, Port, load_port, wired
 from harness.replay.session import NOT_OFFERED, Session
 from harness.report.result import Explanation, Result, first_wrong
 from harness.store.reader import GoldenFile
@@ -117,7 +117,7 @@ class Auditor:
     @cached_property
     def port(self) -> Port:
         """The port without a fault, which remembers what its components put out, if it runs them."""
-        port = load_port(self.spec, str(self.folder), self.dtype)
+        port = wired(load_port(self.spec, str(self.folder), self.dtype), self.file.contents.components)
         return Remembering(port) if isinstance(port, Isolated) else port
 
     def refuse_wrong(self, faults: Sequence[Fault] = ()) -> None:

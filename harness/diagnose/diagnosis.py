@@ -100,7 +100,10 @@ def _blind(session: Session, results: Sequence[Result]) -> Iterator[str]:
     """What no case of the replay can show, when something fails."""
     if not any(result.verdict is Verdict.FAIL for result in results):
         return
-    cases = list(dict.fromkeys(result.case for result in results))
+    inputs = {case.name for case in session.file.contents.cases}  # facts have cases of their own
+    cases = [case for case in dict.fromkeys(result.case for result in results) if case in inputs]
+    if not cases:
+        return
     spots = [blind_spots_of_case(session.file, case) for case in cases]
     for spot in spots[0]:
         if spot.misleads and all(spot.name in {other.name for other in others} for others in spots):

@@ -5,10 +5,11 @@ dtype the port was made with; a port that answers in another one is not compared
 """
 
 import importlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 from harness.errors import GoldensError, first_line
+from harness.model import Component
 
 Arrays = Mapping[str, Any]
 
@@ -41,6 +42,15 @@ class Isolated(Port, Protocol):
 
         Raises `NotOffered` when there is no such component to run.
         """
+        ...
+
+
+@runtime_checkable
+class Wired(Port, Protocol):
+    """A port that wants to know what each component takes in, and from where."""
+
+    def wire(self, components: Iterable[Component]) -> None:
+        """Called with the golden file's components before anything else is asked."""
         ...
 
 
@@ -161,6 +171,13 @@ def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
         ) from error
     if not isinstance(port, Port):
         raise GoldensError(f"port {spec!r} made a {type(port).__name__}, which has no method 'trace'")
+    return port
+
+
+def wired(port: Port, components: Iterable[Component]) -> Port:
+    """The port, told how the components hang together if it wants to know."""
+    if isinstance(port, Wired):
+        port.wire(components)
     return port
 
 

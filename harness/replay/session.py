@@ -21,7 +21,17 @@ from harness.replay.decode import Decoded, Unfit, along_tokens, asked_in_decode,
 from harness.replay.environment import platform_of_jax
 from harness.replay.facts import replay_fact, result_of, weights_in
 from harness.replay.modes import modes_of
-from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port, load_port, no_mapping, told
+from harness.replay.port import (
+    TRACE_INPUTS,
+    Cached,
+    Isolated,
+    NotOffered,
+    Port,
+    load_port,
+    no_mapping,
+    told,
+    wired,
+)
 from harness.report.result import Place, Result
 from harness.store.reader import GoldenFile
 from harness.tolerances import NOTHING_SAID, Tolerances
@@ -224,7 +234,7 @@ class Session:
         """The port in a dtype; made when it is first asked for."""
         if dtype not in self._ports:
             self._ports = {}  # a model in one dtype at a time
-            self._ports[dtype] = self._make_port(dtype)
+            self._ports[dtype] = wired(self._make_port(dtype), self.file.contents.components)
         return self._ports[dtype]
 
 

@@ -1,0 +1,65 @@
+"""Models as a port takes them: of Flax NNX, of Flax Linen, and plain functions. None is edited."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from harness.ports.calls import Marks, functions, linen_modules, nnx_modules
+from harness.ports.port import Model
+
+Array = Any
+Variables = Mapping[str, Array]
+
+
+def nnx_model(model: nnx.Module) -> Model:
+    """An NNX model. Parameters are named by their paths in it: `layers.0.attn.q_proj.kernel`."""
+    graph, state = nnx.split(model)
+    leaves = {".".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
+
+    @contextmanager
+    def opened(variables: Variables, marks: Marks) -> Iterator[Any]:
+        filled = [(leaves[name][0], leaves[name][1].replace(value)) for name, value in variables.items()]
+        copy = nnx.merge(graph, nnx.from_flat_state(filled))
+        with functions(marks), nnx_modules(marks, copy):
+            yield copy
+
+    return Model({name: leaf[...] for name, (_, leaf) in leaves.items()}, opened)
+
+
+def linen_model(module: linen.Module, variables: Mapping[str, Any]) -> Model:
+    """A Linen module and its variables, as `module.apply` takes them: it is called as `module.apply` is, without them.
+
+    Parameters are named by their paths, without `params`.
+    """
+    flat = flatten_dict(dict(variables), sep=".")
+    full = {name.removeprefix("params."): name for name in flat}
+
+    @contextmanager
+    def opened(given: Variables, marks: Marks) -> Iterator[Any]:
+        tree = unflatten_dict({full[name]: value for name, value in given.items()}, sep=".")
+        with functions(marks), linen_modules(marks):
+            yield partial(module.apply, tree)
+
+    return Model({name: jnp.asarray(flat[path]) for name, path in full.items()}, opened)
+
+
+def function_model(function: Callable[..., Any], variables: Any) -> Model:
+    """A plain function of variables, any pytree of arrays, and of whatever else: it is called without them.
+
+    Parameters are named by their paths in the pytree.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+    @contextmanager
+    def opened(given: Variables, marks: Marks) -> Iterator[Any]:
+        with functions(marks):
+            yield partial(function, jax.tree_util.tree_unflatten(tree, [given[name] for name in named]))
+
+    return Model({name: jnp.asarray(leaf) for name, leaf in named.items()}, opened)

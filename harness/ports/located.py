@@ -1,0 +1,143 @@
+"""Find in a program what an adapter's table names."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+from harness.model import Component
+from harness.ports.calls import Marks, Site
+from harness.ports.program import Program, Variable
+from harness.ports.tap import Param, Tap
+
+LAYER = "{n}"
+Found = tuple[Tap, int]
+"""A tap, and the number of the layer it is asked for."""
+_Row = TypeVar("_Row", Tap, Param)
+
+
+class TapError(ValueError):
+    """The model has no such value, or computes it from something else."""
+
+
+def marks_for(components: Mapping[str, Tap]) -> Marks:
+    """Marks of the calls that a table names, and of no others."""
+    taken = [each for tap in components.values() for each in tap.takes.values() if isinstance(each, Tap)]
+    taps = [tap for tap in (*components.values(), *taken) if not tap.value]
+    calls = {(tap.function, _pattern(tap.call)) for tap in taps}
+
+    @cache
+    def wanted(scope: str, function: str) -> bool:
+        return any(function == named and pattern.fullmatch(scope) for named, pattern in calls)
+
+    functions = {tap.function for tap in taps if tap.function}
+    methods = {tap.call.rpartition(".")[2] for tap in taps if tap.call}
+    return Marks(wanted, functions, methods)
+
+
+@cache
+def _pattern(call: str) -> re.Pattern[str]:
+    return re.compile(r"(\d+)".join(re.escape(part) for part in call.split(LAYER)))
+
+
+def row_of(table: Mapping[str, _Row], name: str) -> tuple[_Row, int] | None:
+    """The row of a table that a name belongs to, and the number of its layer."""
+    if name in table:
+        return table[name], 0
+    for pattern, row in table.items():
+        match = LAYER in pattern and _pattern(pattern).fullmatch(name)
+        if match:
+            return row, int(match[1])
+    return None
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where the values of a table are in a program."""
+
+    program: Program
+    marks: Marks
+    components: Mapping[str, Tap]
+
+    def find(self, name: str) -> Found | None:
+        return row_of(self.components, name)
+
+    def variable(self, tap: Tap, n: int, name: str) -> Variable:
+        """The value that a tap names. Raises TapError where the model has none."""
+        if tap.value:
+            return self._nth(self.program.named.get(tap.value, []), n, name, f"value named {tap.value!r}")
+        site = self._site(tap, n, tap.argument)
+        stacked = LAYER not in tap.call
+        return self._nth(self.program.found.get(site, []), n if stacked else 0, name, self._told(tap, site))
+
+    def taken(self, component: Component, argument: str) -> tuple[Variable, Tap]:
+        """Where a component takes an argument in, and how that lies there."""
+        source = component.inputs[argument]
+        if source.startswith("case."):
+            return self.program.inputs[source.removeprefix("case.")], Tap()
+        producer = self.find(source)
+        layout = Tap() if producer is None else producer[0]
+        tap, n = self.find(component.name) or (Tap(), 0)
+        declared = tap.takes.get(argument)
+        if isinstance(declared, Tap):
+            return self.variable(declared, n, component.name), declared
+        own = declared or self._own(tap, n, argument, component)
+        if own is not None:
+            place = Tap(tap.call, tap.function, tap.nth, own, layout=layout.layout, part=layout.part)
+            return self.variable(place, n, component.name), place
+        if producer is None:
+            raise TapError(
+                f"{component.name} takes {argument} from {source}, which the table does not have: "
+                "say in `takes` where it is"
+            )
+        return self.variable(*producer, source), layout
+
+    def _own(self, tap: Tap, n: int, argument: str, component: Component) -> str | None:
+        """The argument of the tapped call that is this one of the component; None where that is not plain."""
+        if tap.value or tap.argument is not None or not (tap.call or tap.function):
+            return None
+        scope = tap.call.replace(LAYER, str(n))
+        there = [
+            name
+            for name in self.marks.arguments.get((scope, tap.function), [])
+            if self.program.found.get(self._site(tap, n, name))
+        ]
+        if argument in there:
+            return argument
+        return there[0] if len(there) == 1 == len(component.inputs) else None
+
+    def _site(self, tap: Tap, n: int, argument: str | int | None) -> Site:
+        scope = tap.call.replace(LAYER, str(n))
+        if isinstance(argument, int):
+            names = self.marks.arguments.get((scope, tap.function), [])
+            argument = names[argument] if argument < len(names) else str(argument)
+        is_argument = argument is not None
+        return Site(scope, tap.function, tap.nth, is_argument, argument if is_argument else tap.result)
+
+    def _nth(self, places: list[Variable], n: int, name: str, told: str) -> Variable:
+        if n < len(places):
+            return places[n]
+        raise TapError(f"{name}: the model has no {told}" + (f" for layer {n}" if places else ""))
+
+    def _told(self, tap: Tap, site: Site) -> str:
+        call = (
+            f"call {tap.nth} of {tap.function} in {site.scope!r}"
+            if tap.function
+            else f"call of {site.scope!r}"
+        )
+        what = (
+            f"argument {site.key!r}"
+            if site.argument
+            else "value"
+            if site.key is None
+            else f"result {site.key!r}"
+        )
+        there = sorted(
+            {
+                f"argument {s.key!r}" if s.argument else f"result {s.key!r}"
+                for s in self.program.found
+                if (s.scope, s.function, s.nth) == (site.scope, site.function, site.nth)
+            }
+        )
+        return f"{what} of a {call}" + (f"; of it there are {', '.join(there)}" if there else "")

@@ -1,0 +1,99 @@
+"""A model's parameters by the reference's names and in its layout, through the table that an adapter declares."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.ports.layout import Sizes, layers_axis, of_one_layer, to_port, to_reference
+from harness.ports.tap import Param
+
+Array = Any
+LAYER = "{n}"
+
+
+class ParameterError(ValueError):
+    """A parameter that there is not, or of another shape."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter of the reference. layer: of which layer of a stack, None if it is not stacked."""
+
+    name: str
+    path: str
+    where: Param
+    layer: int | None
+
+    def of(self, variables: Mapping[str, Array]) -> Array:
+        """What the model holds of it, in the model's layout."""
+        value = np.asarray(variables[self.path])
+        return value if self.layer is None else np.take(value, self.layer, axis=layers_axis(self.where))
+
+    @property
+    def own(self) -> Param:
+        return self.where if self.layer is None else of_one_layer(self.where)
+
+
+def rows(table: Mapping[str, Param], variables: Mapping[str, Array]) -> Iterator[Row]:
+    """Every parameter that the table names and the model has. Raises ParameterError for a path that leads nowhere."""
+    for name, where in table.items():
+        found = list(_layers(name, where, variables))
+        if not found:
+            near = ", ".join(sorted(variables)[:4])
+            raise ParameterError(f"parameter {name}: the model has no {where.path}; it has {near}, ...")
+        yield from found
+
+
+def _layers(name: str, where: Param, variables: Mapping[str, Array]) -> Iterator[Row]:
+    axis = layers_axis(where)
+    if LAYER not in name:
+        if where.path in variables:
+            yield Row(name, where.path, where, None)
+    elif axis is not None and where.path in variables:
+        for n in range(variables[where.path].shape[axis]):
+            yield Row(name.replace(LAYER, str(n)), where.path, where, n)
+    elif axis is None and LAYER in where.path:
+        n = 0
+        while (path := where.path.replace(LAYER, str(n))) in variables:
+            yield Row(name.replace(LAYER, str(n)), path, where, None)
+            n += 1
+
+
+def read(table: Mapping[str, Param], variables: Mapping[str, Array], sizes: Sizes) -> dict[str, Array]:
+    """All parameters as numpy arrays, views where that can be."""
+    return {row.name: to_reference(row.of(variables), row.own, sizes) for row in rows(table, variables)}
+
+
+def replaced(
+    table: Mapping[str, Param], variables: Mapping[str, Array], overrides: Mapping[str, Any], sizes: Sizes
+) -> dict[str, Array]:
+    """The variables with some parameters replaced, in the dtype that they have; the others are shared.
+
+    Raises ParameterError for names that there are not, and for other shapes.
+    """
+    known = {row.name: row for row in rows(table, variables)}
+    surplus = sorted(set(overrides) - set(known))
+    if surplus:
+        raise ParameterError(f"there is no parameter {', '.join(surplus[:8])}")
+    changed = dict(variables)
+    for name, value in overrides.items():
+        row = known[name]
+        before = row.of(changed)
+        given = to_port(np.asarray(value).astype(before.dtype), row.own, sizes, into=before)
+        if given.shape != before.shape:
+            expected = to_reference(before, row.own, sizes).shape
+            raise ParameterError(
+                f"parameter {name} has shape {np.shape(value)}, where {expected} was expected"
+            )
+        changed[row.path] = given if row.layer is None else _put(changed[row.path], given, row)
+    return changed
+
+
+def _put(stack: Array, value: Array, row: Row) -> Array:
+    whole = np.array(stack)
+    axis = layers_axis(row.where)
+    assert axis is not None
+    np.moveaxis(whole, axis, 0)[row.layer] = value
+    return whole

@@ -1,0 +1,209 @@
+"""A model's forward pass as one flat list of operations, and the part of it between some values and another.
+
+The pass is traced with `jax.disable_jit`, so that compiled functions in it are written out and scans are unrolled: what
+happens in each layer is then there by itself. A component run alone is a slice of this list: it is the code of the
+forward pass, whatever that is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from harness.ports.calls import Marks, Site
+
+Array = Any
+Variable = int
+_WRITTEN_OUT = {
+    "pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
+    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
+}  # fmt: skip
+_BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+_OF_PARAMETERS = {"slice", "squeeze", "dynamic_slice"}
+"""What picks a layer out of a stack: done before a slice is compiled, so that all layers are one program."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """inputs: variables, or literals; outputs: variables; context: the settings of jax that it was traced under."""
+
+    primitive: Any
+    params: Mapping[str, Any]
+    context: Any
+    inputs: tuple[Variable | Literal, ...]
+    outputs: tuple[Variable, ...]
+
+
+@dataclass
+class Program:
+    """What was traced, and where in it the values are that somebody asks for.
+
+    parameters, inputs: variables by name; constants: arrays that the model holds by itself, by variable.
+
+    found: the variables of each marked place, in the order in which they come by; named: of the model's own names
+    outputs: what the traced function returns, flat
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    parameters: dict[str, Variable] = field(default_factory=dict)
+    inputs: dict[str, Variable] = field(default_factory=dict)
+    constants: dict[Variable, Array] = field(default_factory=dict)
+    found: dict[Site, list[Variable]] = field(default_factory=dict)
+    named: dict[str, list[Variable]] = field(default_factory=dict)
+    shapes: list[Any] = field(default_factory=list)
+    outputs: list[Variable] = field(default_factory=list)
+
+    def variable(self, aval: Any) -> Variable:
+        self.shapes.append(aval)
+        return len(self.shapes) - 1
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Operations between `leaves` and `outputs`. before: those that pick a layer's parameters out of a stack."""
+
+    before: tuple[Operation, ...]
+    operations: tuple[Operation, ...]
+    leaves: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+
+
+def trace(
+    function: Callable[..., Any], parameters: Mapping[str, Array], inputs: Mapping[str, Any], marks: Marks
+) -> Program:
+    """`function(parameters, inputs)` as a program. Arrays may be given by their shapes alone."""
+
+    def without_jit(parameters: Mapping[str, Array], inputs: Mapping[str, Any]) -> Any:
+        with jax.disable_jit():
+            return function(parameters, inputs)
+
+    closed = jax.make_jaxpr(without_jit)(dict(parameters), dict(inputs))
+    program = Program()
+    leaves = iter([program.variable(var.aval) for var in closed.jaxpr.invars])
+    # dicts are flattened in the order of their sorted keys
+    program.parameters = {name: next(leaves) for name in sorted(parameters)}
+    program.inputs = {name: next(leaves) for name in sorted(inputs)}
+    environment = dict(
+        zip(closed.jaxpr.invars, [*program.parameters.values(), *program.inputs.values()], strict=True)
+    )
+    program.outputs = [
+        _as_variable(program, atom)
+        for atom in _write_out(program, marks, closed.jaxpr, closed.consts, environment)
+    ]
+    return program
+
+
+def _as_variable(program: Program, atom: Any) -> Variable:
+    if isinstance(atom, int):
+        return atom
+    variable = program.variable(atom.aval)
+    program.constants[variable] = jax.numpy.asarray(atom.val, atom.aval.dtype)
+    return variable
+
+
+def _write_out(
+    program: Program, marks: Marks, jaxpr: Jaxpr, consts: Sequence[Array], environment: dict[Any, Any]
+) -> list[Variable | Literal]:
+    """Append a jaxpr's operations, those of what it calls in their place. Returns what it puts out."""
+
+    def read(atom: Any) -> Variable | Literal:
+        return atom if isinstance(atom, Literal) else environment[atom]
+
+    for var, value in zip(jaxpr.constvars, consts, strict=True):
+        environment[var] = program.variable(var.aval)
+        program.constants[environment[var]] = value
+    for eqn in jaxpr.eqns:
+        inputs = [read(atom) for atom in eqn.invars]
+        body = next((eqn.params[name] for name in _BODIES if name in eqn.params), None)
+        if eqn.primitive.name in _WRITTEN_OUT and body is not None:
+            inner = body.jaxpr if isinstance(body, ClosedJaxpr) else body
+            given = dict(zip(inner.invars, inputs, strict=True))
+            outputs = _write_out(program, marks, inner, getattr(body, "consts", ()), given)
+            environment.update(zip(eqn.outvars, outputs, strict=True))
+            continue
+        results = tuple(program.variable(var.aval) for var in eqn.outvars)
+        program.operations.append(Operation(eqn.primitive, eqn.params, eqn.ctx, tuple(inputs), results))
+        environment.update(zip(eqn.outvars, results, strict=True))
+        if eqn.primitive.name == "name":
+            site = marks.site_of(eqn.params["name"])
+            places = (
+                program.named.setdefault(eqn.params["name"], [])
+                if site is None
+                else program.found.setdefault(site, [])
+            )
+            places.append(results[0])
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def sliced(program: Program, outputs: Sequence[Variable], cuts: Sequence[Variable]) -> Slice:
+    """What computes `outputs` from `cuts`, which are what they are, whatever computes them."""
+    needed, known, kept = set(outputs) - set(cuts), set(cuts), []
+    for operation in reversed(program.operations):
+        if needed.isdisjoint(operation.outputs):
+            continue
+        kept.append(operation)
+        needed.update(x for x in operation.inputs if isinstance(x, int) and x not in known)
+    kept.reverse()
+    fixed = {*program.parameters.values(), *program.constants}
+    before, operations = [], []
+    for operation in kept:
+        variables = [x for x in operation.inputs if isinstance(x, int)]
+        if operation.primitive.name in _OF_PARAMETERS and variables and fixed.issuperset(variables):
+            fixed.update(operation.outputs)
+            before.append(operation)
+        else:
+            operations.append(operation)
+    made = {output for operation in operations for output in operation.outputs}
+    used = [x for operation in operations for x in operation.inputs if isinstance(x, int)]
+    leaves = tuple(dict.fromkeys(x for x in [*used, *outputs] if x not in made or x in known))
+    return Slice(tuple(before), tuple(operations), leaves, tuple(outputs))
+
+
+def signature(program: Program, part: Slice) -> str:
+    """The same for slices that are the same program, of whatever layer."""
+    names: dict[Variable, int] = {}
+
+    def told(atom: Variable | Literal) -> str:
+        if isinstance(atom, int):
+            return f"v{names.setdefault(atom, len(names))}"
+        return f"{atom.val!r}:{atom.aval}"
+
+    lines = [f"{told(leaf)}:{program.shapes[leaf]}" for leaf in part.leaves]
+    for operation in part.operations:
+        params = {} if operation.primitive.name == "name" else operation.params
+        inputs = " ".join(told(x) for x in operation.inputs)
+        outputs = " ".join(f"{told(x)}:{program.shapes[x]}" for x in operation.outputs)
+        lines.append(f"{outputs} = {operation.primitive.name} {sorted(params.items())} {inputs}")
+    return "\n".join([*lines, " ".join(told(x) for x in part.outputs)])
+
+
+def run_operations(operations: Sequence[Operation], values: dict[Variable, Array]) -> None:
+    """Run operations; what they put out is added to `values`."""
+    for operation in operations:
+        inputs = [values[x] if isinstance(x, int) else x.val for x in operation.inputs]
+        if operation.primitive.name == "name":
+            values[operation.outputs[0]] = inputs[0]
+            continue
+        found = _bind(operation, inputs)
+        results = found if operation.primitive.multiple_results else [found]
+        values.update(zip(operation.outputs, results, strict=True))
+
+
+def _bind(operation: Operation, inputs: Sequence[Array]) -> Any:
+    params = operation.primitive.get_bind_params(dict(operation.params))
+    functions, params = params if isinstance(params, tuple) else ((), params)  # a pair, before jax 0.10
+    with operation.context.manager:
+        return operation.primitive.bind(*functions, *inputs, **params)
+
+
+def compiled(part: Slice, options: Mapping[str, Any]) -> Callable[..., list[Array]]:
+    """A slice's operations as a compiled function of its leaves, in their order."""
+
+    def function(*leaves: Array) -> list[Array]:
+        values = dict(zip(part.leaves, leaves, strict=True))
+        run_operations(part.operations, values)
+        return [values[output] for output in part.outputs]
+
+    return jax.jit(function, compiler_options=dict(options))
