@@ -114,33 +114,6 @@ def load(folder: str | Path, config: Config, *, dtype: str) -> Model:
     return nnx.merge(graph, _state(shapes, leaves))
 
 
-def read_parameters(state: State) -> dict[str, np.ndarray]:
-    """All parameters by their names and in the layout of the reference.
-
-    Views, not copies, where the host holds the parameters.
-    """
-    leaves = dict(nnx.to_flat_state(state))
-    return {
-        name: _in_reference_layout(np.asarray(leaves[a.path][...]), a.layout)
-        for name, a in assignments(state).items()
-    }
-
-
-def replaced(state: State, overrides: Mapping[str, np.ndarray], *, dtype: str) -> State:
-    """A state with some parameters replaced, given by name and in the layout of the reference.
-
-    The others are shared. Raises CheckpointError, which lists all unknown names and wrong shapes.
-    """
-    wanted = assignments(state)
-    arrays = {name: np.asarray(value) for name, value in overrides.items()}
-    expected = {name: wanted[name] for name in arrays if name in wanted}
-    _compare("overrides", expected, {name: value.shape for name, value in arrays.items()})
-    leaves = {path: leaf[...] for path, leaf in nnx.to_flat_state(state)}
-    for name, value in arrays.items():
-        leaves[wanted[name].path] = _placed(value, wanted[name].layout, dtype, owned=False)
-    return _state(state, leaves)
-
-
 def _state(like: State, leaves: Mapping[ParameterPath, Array]) -> State:
     filled: State = nnx.from_flat_state(
         [(path, leaf.replace(leaves[path])) for path, leaf in nnx.to_flat_state(like)]
@@ -198,7 +171,3 @@ def _placed(stored: np.ndarray, layout: Layout, dtype: str, *, owned: bool) -> A
 @partial(jax.jit, static_argnums=(1, 2))
 def _converted(x: Array, layout: Layout, dtype: str) -> Array:
     return (x.T if layout is Layout.TRANSPOSED else x).astype(dtype)
-
-
-def _in_reference_layout(x: np.ndarray, layout: Layout) -> np.ndarray:
-    return x.T if layout is Layout.TRANSPOSED else x

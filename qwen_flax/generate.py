@@ -17,10 +17,10 @@ from jax import Array
 from qwen_flax import cache as caches
 from qwen_flax import sampling
 from qwen_flax.cache import Cache
+from qwen_flax.compiled import jit
 from qwen_flax.config import Config
 from qwen_flax.model import Model
 from qwen_flax.sampling import Settings
-from qwen_flax.steps import jit
 
 GREEDY = Settings()
 

@@ -6,10 +6,8 @@ size, F intermediate size, I and O a product's inputs and outputs, V vocabulary.
 The order of casts is the reference's: norms, softmax and SiLU are computed in float32 and rounded to the
 model's dtype; everything else stays in that dtype, and products accumulate in float32.
 
-A part's `__call__` is composed of its steps and taps the value of each.
+A part's `__call__` is composed of its steps, and of nothing else.
 """
-
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +17,9 @@ from jax import Array, lax
 from qwen_flax.cache import LayerCache
 from qwen_flax.config import Config
 from qwen_flax.rope import rotate
-from qwen_flax.steps import Part, Tap, within
 
 
-class Linear(Part):
+class Linear(nnx.Module):
     """x W + b. The kernel is stored as (I O): a row of x then meets memory in the order it lies in."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, dtype: str):
@@ -39,7 +36,7 @@ class Linear(Part):
         return y.astype(x.dtype)
 
 
-class Embedding(Part):
+class Embedding(nnx.Module):
     """A row of C numbers for each of V tokens."""
 
     def __init__(self, vocab_size: int, size: int, *, dtype: str):
@@ -50,7 +47,7 @@ class Embedding(Part):
         return jnp.take(self.embedding[...], token_ids, axis=0)
 
 
-class TiedHead(Part):
+class TiedHead(nnx.Module):
     """The embedding used backwards: a token's logit is the product of x with its row."""
 
     def __init__(self, embed_tokens: Embedding):
@@ -65,7 +62,7 @@ class TiedHead(Part):
         return y.astype(x.dtype)
 
 
-class RMSNorm(Part):
+class RMSNorm(nnx.Module):
     """x over its root mean square, times a weight per channel."""
 
     def __init__(self, size: int, *, eps: float, dtype: str):
@@ -92,13 +89,11 @@ def split_heads(x: Array, head_dim: int) -> Array:
     return x.reshape(*x.shape[:2], -1, head_dim)
 
 
-class Attention(Part):
+class Attention(nnx.Module):
     """Grouped-query attention with causal, padding and sliding-window masks.
 
     window: how many keys a query sees, its own among them; None sees all before it
     """
-
-    steps: ClassVar = ("q_rope", "k_rope", "k_expanded", "v_expanded", "scores", "probs", "context")
 
     def __init__(self, config: Config, *, window: int | None, dtype: str):
         hidden, size = config.hidden_size, config.head_dim
@@ -121,26 +116,25 @@ class Attention(Part):
         attention_mask: Array,
         query_index: Array,
         cache: LayerCache | None,
-        tap: Tap,
     ) -> tuple[Array, LayerCache | None]:
         """x (B T C) -> (B T C), and the cache with the keys and values of x in it, if there is one."""
-        q = tap("q_proj", self.q_proj(x))
-        k = tap("k_proj", self.k_proj(x))
-        v = tap("v_proj", self.v_proj(x))
+        q = self.q_proj(x)
+        k = self.k_proj(x)
+        v = self.v_proj(x)
         if self.q_norm is not None and self.k_norm is not None:
-            q = tap("q_norm", self.q_norm(q))
-            k = tap("k_norm", self.k_norm(k))
-        q = tap("q_rope", self.q_rope(q, cos, sin))
-        k = tap("k_rope", self.k_rope(k, cos, sin))
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        q = self.q_rope(q, cos, sin)
+        k = self.k_rope(k, cos, sin)
         if cache is not None:
             cache = cache.write(k, v, query_index)
             k, v = cache.read(query_index)
-        k = tap("k_expanded", self.k_expanded(k))
-        v = tap("v_expanded", self.v_expanded(v))
-        scores = tap("scores", self.scores(q, k))
-        probs = tap("probs", self.probs(scores, attention_mask, query_index))
-        context = tap("context", self.context(probs, v))
-        return tap("o_proj", self.o_proj(context)), cache
+        k = self.k_expanded(k)
+        v = self.v_expanded(v)
+        scores = self.scores(q, k)
+        probs = self.probs(scores, attention_mask, query_index)
+        context = self.context(probs, v)
+        return self.o_proj(context), cache
 
     def q_rope(self, x: Array, cos: Array, sin: Array) -> Array:
         """x (B T H·D) or (B T H D); cos, sin (B T D) -> (B H T D)."""
@@ -189,10 +183,8 @@ class Attention(Part):
         return jnp.swapaxes(heads, 1, 2).reshape(heads.shape[0], heads.shape[2], -1)
 
 
-class MLP(Part):
+class MLP(nnx.Module):
     """SwiGLU."""
-
-    steps: ClassVar = ("act", "gated")
 
     def __init__(self, config: Config, *, dtype: str):
         hidden, inner = config.hidden_size, config.intermediate_size
@@ -200,11 +192,11 @@ class MLP(Part):
         self.up_proj = Linear(hidden, inner, bias=False, dtype=dtype)
         self.down_proj = Linear(inner, hidden, bias=False, dtype=dtype)
 
-    def __call__(self, x: Array, tap: Tap) -> Array:
+    def __call__(self, x: Array) -> Array:
         """x (B T C) -> (B T C)."""
-        act = tap("act", self.act(tap("gate_proj", self.gate_proj(x))))
-        gated = tap("gated", self.gated(act, tap("up_proj", self.up_proj(x))))
-        return tap("down_proj", self.down_proj(gated))
+        act = self.act(self.gate_proj(x))
+        gated = self.gated(act, self.up_proj(x))
+        return self.down_proj(gated)
 
     def act(self, x: Array) -> Array:
         """SiLU of x (B T F)."""
@@ -216,10 +208,8 @@ class MLP(Part):
         return act * up
 
 
-class DecoderLayer(Part):
+class DecoderLayer(nnx.Module):
     """Attention, then the MLP: each on a norm of the residual stream, and added back to it."""
-
-    steps: ClassVar = ("attn_residual", "mlp_residual")
 
     def __init__(self, config: Config, *, window: int | None, dtype: str):
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, dtype=dtype)
@@ -235,17 +225,14 @@ class DecoderLayer(Part):
         attention_mask: Array,
         query_index: Array,
         cache: LayerCache | None,
-        tap: Tap,
     ) -> tuple[Array, LayerCache | None]:
         """x (B T C) -> (B T C), and the layer's cache."""
-        normed = tap("input_layernorm", self.input_layernorm(x))
-        branch, cache = self.self_attn(
-            normed, cos, sin, attention_mask, query_index, cache, within(tap, "self_attn")
-        )
-        x = tap("attn_residual", self.attn_residual(x, tap("self_attn", branch)))
-        normed = tap("post_attention_layernorm", self.post_attention_layernorm(x))
-        branch = tap("mlp", self.mlp(normed, within(tap, "mlp")))
-        return tap("mlp_residual", self.mlp_residual(x, branch)), cache
+        normed = self.input_layernorm(x)
+        branch, cache = self.self_attn(normed, cos, sin, attention_mask, query_index, cache)
+        x = self.attn_residual(x, branch)
+        normed = self.post_attention_layernorm(x)
+        branch = self.mlp(normed)
+        return self.mlp_residual(x, branch), cache
 
     def attn_residual(self, residual: Array, branch: Array) -> Array:
         """residual, branch (B T C) -> (B T C)."""

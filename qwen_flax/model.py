@@ -11,7 +11,6 @@ from qwen_flax.cache import Cache, LayerCache
 from qwen_flax.config import Config
 from qwen_flax.layers import DecoderLayer, Embedding, Linear, RMSNorm, TiedHead
 from qwen_flax.rope import RotaryEmbedding
-from qwen_flax.steps import Tap, no_tap, within
 
 
 class Model(nnx.Module):
@@ -39,18 +38,14 @@ class Model(nnx.Module):
         attention_mask: Array,
         positions: Array,
         query_index: Array,
-        tap: Tap = no_tap,
     ) -> Array:
         """The logits (B T V) of one pass without a cache.
 
         token_ids, positions (B T); attention_mask (B S), 0 at padding; query_index (T), the key that each
         query stands at, so S = T and query_index = 0 .. T-1 for a whole prompt.
-        tap: called as `tap(name, value)` with each component of the table in docs/architecture.md, composites
-        too, in forward order; the pass goes on with what it returns. Under jit, a tap that keeps the
-        values it wants makes them further outputs, and XLA drops the work of none that are needed.
         """
-        x, _ = self.hidden(token_ids, attention_mask, positions, query_index, None, tap)
-        return tap("lm_head", self.lm_head(x))
+        x, _ = self.hidden(token_ids, attention_mask, positions, query_index, None)
+        return self.lm_head(x)
 
     def hidden(
         self,
@@ -59,18 +54,14 @@ class Model(nnx.Module):
         positions: Array,
         query_index: Array,
         cache: Cache | None,
-        tap: Tap = no_tap,
     ) -> tuple[Array, Cache | None]:
         """What lm_head takes in (B T C), and the cache with these tokens in it; S is the cache's capacity."""
-        x = tap("embed_tokens", self.embed_tokens(token_ids))
-        cos = tap("rotary_emb.cos", self.rotary_emb.cos(positions))
-        sin = tap("rotary_emb.sin", self.rotary_emb.sin(positions))
+        x = self.embed_tokens(token_ids)
+        cos, sin = self.rotary_emb.cos(positions), self.rotary_emb.sin(positions)
         written: list[LayerCache] = []
         for n, layer in enumerate(self.layers):
             layer_cache = None if cache is None else cache[n]
-            name = f"layers.{n}"
-            x, layer_cache = layer(x, cos, sin, attention_mask, query_index, layer_cache, within(tap, name))
-            x = tap(name, x)
+            x, layer_cache = layer(x, cos, sin, attention_mask, query_index, layer_cache)
             if layer_cache is not None:
                 written.append(layer_cache)
-        return tap("norm", self.norm(x)), tuple(written) if cache is not None else None
+        return self.norm(x), tuple(written) if cache is not None else None

@@ -1,30 +1,66 @@
 """How the harness drives this model. The only file that knows the harness."""
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 
+from harness.ports import Cache, CachedPort, Param, Tap, nnx_model
 from harness.replay.port import NotOffered
 from qwen_flax import cache as caches
 from qwen_flax import checkpoint as checkpoints
 from qwen_flax import config as configs
 from qwen_flax import sampling
-from qwen_flax.cache import Cache
+from qwen_flax.checkpoint import Layout
 from qwen_flax.config import Config, ConfigError
 from qwen_flax.generate import generate
 from qwen_flax.model import Model
 from qwen_flax.settings import settings
-from qwen_flax.steps import Tap, components, jit
 from qwen_flax.tokenizer import Tokenizer
 
 _DTYPES = ("float32", "bfloat16", "float16")
+_STEPS = (
+    "embed_tokens",
+    "rotary_emb.cos",
+    "rotary_emb.sin",
+    "layers.{n}.input_layernorm",
+    "layers.{n}.self_attn.q_proj",
+    "layers.{n}.self_attn.k_proj",
+    "layers.{n}.self_attn.v_proj",
+    "layers.{n}.self_attn.q_norm",
+    "layers.{n}.self_attn.k_norm",
+    "layers.{n}.self_attn.q_rope",
+    "layers.{n}.self_attn.k_rope",
+    "layers.{n}.self_attn.k_expanded",
+    "layers.{n}.self_attn.v_expanded",
+    "layers.{n}.self_attn.scores",
+    "layers.{n}.self_attn.probs",
+    "layers.{n}.self_attn.context",
+    "layers.{n}.self_attn.o_proj",
+    "layers.{n}.attn_residual",
+    "layers.{n}.post_attention_layernorm",
+    "layers.{n}.mlp.gate_proj",
+    "layers.{n}.mlp.up_proj",
+    "layers.{n}.mlp.act",
+    "layers.{n}.mlp.gated",
+    "layers.{n}.mlp.down_proj",
+    "layers.{n}.mlp",
+    "layers.{n}.mlp_residual",
+    "norm",
+    "lm_head",
+)
+COMPONENTS = {
+    **{step: Tap(step) for step in _STEPS},  # modules and methods have the components' names
+    "layers.{n}.self_attn": Tap("layers.{n}.self_attn", result=0),
+    "layers.{n}": Tap("layers.{n}", result=0),
+}
+_LAYOUTS = {Layout.AS_IS: "", Layout.TRANSPOSED: "O I -> I O"}
+PARAMETERS = {row.reference: Param(row.path, _LAYOUTS[row.layout]) for row in checkpoints.TABLE}
 
 
 def make(checkpoint: str, *, dtype: str, mesh: Any = None) -> "Port":
@@ -41,67 +77,17 @@ def make(checkpoint: str, *, dtype: str, mesh: Any = None) -> "Port":
     return Port(model, config, dtype, folder=Path(checkpoint))
 
 
-class Port:
-    """A model to be replayed: traced as a whole, asked for one component, or run through its cache.
+class Port(CachedPort):
+    """The whole model, its components and its cache, and what it does from text to text.
 
     folder: the checkpoint's, without which there is nothing to make tokens with
     """
 
     def __init__(self, model: Model, config: Config, dtype: str, *, folder: Path | None = None):
-        self._model, self._config, self._dtype, self._folder = model, config, dtype, folder
-        self._components = components(model)
+        cache = Cache(init=partial(_init_cache, config, dtype), run=_run_cached, read=_read_cache)
+        super().__init__(nnx_model(model), _run, COMPONENTS, parameters=PARAMETERS, cache=cache)
+        self._config, self._folder = config, folder
         self._made_tokenizer: Tokenizer | None = None
-
-    @cached_property
-    def _split(self) -> tuple[nnx.GraphDef[Model], nnx.State[Any, Any]]:
-        """Once: taking a model of 24 layers apart costs as much as running it on one token."""
-        graph, state = nnx.split(self._model)
-        return graph, state
-
-    def trace(self, inputs: Mapping[str, Any], names: Collection[str]) -> dict[str, Array]:
-        """Run on `token_ids`, `positions` (B T), `attention_mask` (B S), `query_index` (T), without a cache.
-
-        Returns those of `names` that there are, composites too.
-        """
-        graph, state = self._split
-        traced: dict[str, Array] = _trace(graph, frozenset(names), state, _arrays(inputs))
-        return traced
-
-    def apply(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Run component `name` on its named inputs, by the code that the forward pass runs.
-
-        Raises NotOffered for composites, and for names there are not.
-        """
-        if name not in self._components:
-            raise NotOffered(name)
-        owner, step = self._components[name]
-        graph, state = nnx.split(owner)
-        return {name: _apply(graph, step, state, _arrays(inputs))}
-
-    def init_cache(self, batch: int, capacity: int, fill: float) -> Cache:
-        """A cache of `capacity` slots, all holding `fill`."""
-        return caches.init(self._config, batch, capacity, self._dtype, fill)
-
-    def step(
-        self, cache: Cache, inputs: Mapping[str, Any], names: Collection[str]
-    ) -> tuple[dict[str, Array], Cache]:
-        """Read `token_ids`, `positions` (B t) into the slots `query_index` (t); `attention_mask` (B capacity).
-
-        Returns those of `names` that there are, and the cache; the one that is given is used up.
-        """
-        graph, state = self._split
-        stepped: tuple[dict[str, Array], Cache] = _step(
-            graph, frozenset(names), state, cache, _arrays(inputs)
-        )
-        return stepped
-
-    def read_cache(self, cache: Cache) -> dict[str, Array]:
-        """Every layer's `k_rope` (B K capacity D) and `v_proj` (B capacity K·D), as they were written."""
-        return {
-            f"layers.{n}.self_attn.{step}": value
-            for n, layer in enumerate(cache)
-            for step, value in (("k_rope", layer.k), ("v_proj", layer.v))
-        }
 
     def config(self) -> dict[str, Any]:
         """What was understood of the checkpoint's configuration, as `settings.settings` has it.
@@ -113,19 +99,6 @@ class Port:
         except ConfigError:
             chosen = None
         return settings(self._config, chosen)
-
-    def parameters(self) -> dict[str, np.ndarray]:
-        """All parameters by their names and in the layout of the reference."""
-        return checkpoints.read_parameters(self._split[1])
-
-    def with_parameters(self, overrides: Mapping[str, Any]) -> "Port":
-        """A port with some parameters replaced, given as `parameters` gives them; it shares the others.
-
-        Raises CheckpointError for names there are not, and for other shapes.
-        """
-        graph, state = self._split
-        changed = checkpoints.replaced(state, overrides, dtype=self._dtype)
-        return Port(nnx.merge(graph, changed), self._config, self._dtype, folder=self._folder)
 
     def tokenize(self, text: str) -> list[int]:
         """The token ids of a text. Raises ValueError where the checkpoint has no tokenizer."""
@@ -158,7 +131,7 @@ class Port:
         """
         penalty = self._sampling().repetition_penalty
         written = generate(
-            self._model,
+            self.model,
             self._config,
             token_ids,
             attention_mask,
@@ -183,50 +156,23 @@ class Port:
         return self._made_tokenizer
 
 
-def _arrays(inputs: Mapping[str, Any]) -> dict[str, Array]:
-    return {name: jnp.asarray(value) for name, value in inputs.items()}
+def _run(model: Model, **inputs: Array) -> Array:
+    return model(**inputs)
 
 
-@partial(jit, static_argnums=(0, 1))
-def _trace(
-    graph: nnx.GraphDef[Any], names: frozenset[str], state: nnx.State[Any, Any], inputs: dict[str, Array]
-) -> dict[str, Array]:
-    kept: dict[str, Array] = {}
-    nnx.merge(graph, state)(**inputs, tap=_keeping(names, kept))
-    return kept
+def _init_cache(config: Config, dtype: str, batch: int, capacity: int, fill: float) -> caches.Cache:
+    return caches.init(config, batch, capacity, dtype, fill)
 
 
-@partial(jit, static_argnums=(0, 1), donate_argnames="cache")
-def _step(
-    graph: nnx.GraphDef[Any],
-    names: frozenset[str],
-    state: nnx.State[Any, Any],
-    cache: Cache,
-    inputs: dict[str, Array],
-) -> tuple[dict[str, Array], Cache]:
-    """Compiles once for each number of tokens and capacity."""
-    kept: dict[str, Array] = {}
-    tap, model = _keeping(names, kept), nnx.merge(graph, state)
-    x, cache = model.hidden(**inputs, cache=cache, tap=tap)
-    tap("lm_head", model.lm_head(x))
-    return kept, cache
+def _run_cached(model: Model, cache: caches.Cache, **inputs: Array) -> tuple[Array, Any]:
+    x, written = model.hidden(**inputs, cache=cache)
+    return model.lm_head(x), written
 
 
-def _keeping(names: frozenset[str], kept: dict[str, Array]) -> Tap:
-    """The tap that puts the values of `names` into `kept`."""
-
-    def keep(name: str, value: Array) -> Array:
-        if name in names:
-            kept[name] = value
-        return value
-
-    return keep
-
-
-@partial(jit, static_argnums=(0, 1))
-def _apply(
-    graph: nnx.GraphDef[Any], step: str, state: nnx.State[Any, Any], inputs: dict[str, Array]
-) -> Array:
-    """One compilation for all modules of the same settings and shapes: parameters are arguments."""
-    output: Array = getattr(nnx.merge(graph, state), step)(**inputs)
-    return output
+def _read_cache(cache: caches.Cache) -> dict[str, Array]:
+    """Every layer's `k_rope` (B K capacity D) and `v_proj` (B capacity K·D), as they were written."""
+    return {
+        f"layers.{n}.self_attn.{step}": value
+        for n, layer in enumerate(cache)
+        for step, value in (("k_rope", layer.k), ("v_proj", layer.v))
+    }

@@ -5,24 +5,21 @@ long a text is. docs/numerics.md names the papers.
 """
 
 import math
-from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import Array
 
 from qwen_flax.config import RopeScaling
-from qwen_flax.steps import Part
 
 
-class RotaryEmbedding(Part):
+class RotaryEmbedding(nnx.Module):
     """cos and sin of the angle by which each pair of channels turns at each position.
 
     Angles are computed in float32 in every dtype and only cos and sin are rounded: bfloat16 cannot even
     tell position 256 from 257.
     """
-
-    steps: ClassVar = ("cos", "sin")
 
     def __init__(self, theta: float, head_dim: int, dtype: str, scaling: RopeScaling | None = None):
         self.theta, self.head_dim, self.dtype, self.scaling = theta, head_dim, dtype, scaling

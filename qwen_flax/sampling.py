@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from qwen_flax.compiled import jit
 from qwen_flax.config import ConfigError, read_json
-from qwen_flax.steps import jit
 
 _DEFAULT_TOP_K = 50
 """The reference's, for a checkpoint that samples and does not say how many of the likeliest tokens it keeps."""

@@ -159,29 +159,35 @@ def nnx_modules(marks: Marks, model: nnx.Module) -> Iterator[None]:
     for path, module in nnx.iter_modules(model):
         setattr(module, _PATH, ".".join(map(str, path)))
         classes.add(type(module))
+    running: set[tuple[int, str]] = set()
     with ExitStack() as stack:
         for owner in classes:
             for method in {"__call__", *marks.methods}:
                 function = inspect.getattr_static(owner, method, None)
                 if inspect.isfunction(function):
-                    stack.enter_context(patch.object(owner, method, _method(marks, method, function)))
+                    stack.enter_context(
+                        patch.object(owner, method, _method(marks, method, function, running))
+                    )
         yield
 
 
-def _method(marks: Marks, method: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    names, running = _names(function)[1:], set[int]()
+def _method(
+    marks: Marks, method: str, function: Callable[..., Any], running: set[tuple[int, str]]
+) -> Callable[..., Any]:
+    """running: the modules whose method is being run, of whatever class: one may call that of the class above it."""
+    names = _names(function)[1:]
 
     @wraps(function)
     def marked(module: Any, *args: Any, **kwargs: Any) -> Any:
-        path = getattr(module, _PATH, None)
-        if path is None or id(module) in running:  # a class that calls the method of the one above it
+        path, call = getattr(module, _PATH, None), (id(module), method)
+        if path is None or call in running:
             return function(module, *args, **kwargs)
-        running.add(id(module))
+        running.add(call)
         try:
             bound = function.__get__(module)
             return marks.of_module(path, method, bound, names, *args, **kwargs)
         finally:
-            running.discard(id(module))
+            running.discard(call)
 
     return marked
 

@@ -1,7 +1,7 @@
 """Models as a port takes them: of Flax NNX, of Flax Linen, and plain functions. None is edited."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,14 +22,16 @@ def nnx_model(model: nnx.Module) -> Model:
     graph, state = nnx.split(model)
     leaves = {".".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
 
-    @contextmanager
-    def opened(variables: Variables, marks: Marks) -> Iterator[Any]:
+    def made(variables: Variables) -> nnx.Module:
         filled = [(leaves[name][0], leaves[name][1].replace(value)) for name, value in variables.items()]
-        copy = nnx.merge(graph, nnx.from_flat_state(filled))
-        with functions(marks), nnx_modules(marks, copy):
-            yield copy
+        return nnx.merge(graph, nnx.from_flat_state(filled))
 
-    return Model({name: leaf[...] for name, (_, leaf) in leaves.items()}, opened)
+    @contextmanager
+    def marked(copy: nnx.Module, marks: Marks) -> Iterator[None]:
+        with functions(marks), nnx_modules(marks, copy):
+            yield
+
+    return Model({name: leaf[...] for name, (_, leaf) in leaves.items()}, made, marked)
 
 
 def linen_model(module: linen.Module, variables: Mapping[str, Any]) -> Model:
@@ -40,13 +42,17 @@ def linen_model(module: linen.Module, variables: Mapping[str, Any]) -> Model:
     flat = flatten_dict(dict(variables), sep=".")
     full = {name.removeprefix("params."): name for name in flat}
 
-    @contextmanager
-    def opened(given: Variables, marks: Marks) -> Iterator[Any]:
-        tree = unflatten_dict({full[name]: value for name, value in given.items()}, sep=".")
-        with functions(marks), linen_modules(marks):
-            yield partial(module.apply, tree)
+    def made(given: Variables) -> Callable[..., Any]:
+        return partial(
+            module.apply, unflatten_dict({full[name]: value for name, value in given.items()}, sep=".")
+        )
 
-    return Model({name: jnp.asarray(flat[path]) for name, path in full.items()}, opened)
+    @contextmanager
+    def marked(_: Any, marks: Marks) -> Iterator[None]:
+        with functions(marks), linen_modules(marks):
+            yield
+
+    return Model({name: jnp.asarray(flat[path]) for name, path in full.items()}, made, marked)
 
 
 def function_model(function: Callable[..., Any], variables: Any) -> Model:
@@ -57,9 +63,10 @@ def function_model(function: Callable[..., Any], variables: Any) -> Model:
     leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
     named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
-    @contextmanager
-    def opened(given: Variables, marks: Marks) -> Iterator[Any]:
-        with functions(marks):
-            yield partial(function, jax.tree_util.tree_unflatten(tree, [given[name] for name in named]))
+    def made(given: Variables) -> Callable[..., Any]:
+        return partial(function, jax.tree_util.tree_unflatten(tree, [given[name] for name in named]))
 
-    return Model({name: jnp.asarray(leaf) for name, leaf in named.items()}, opened)
+    def marked(_: Any, marks: Marks) -> AbstractContextManager[None]:
+        return functions(marks)
+
+    return Model({name: jnp.asarray(leaf) for name, leaf in named.items()}, made, marked)

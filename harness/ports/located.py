@@ -66,10 +66,13 @@ class Locations:
     def variable(self, tap: Tap, n: int, name: str) -> Variable:
         """The value that a tap names. Raises TapError where the model has none."""
         if tap.value:
-            return self._nth(self.program.named.get(tap.value, []), n, name, f"value named {tap.value!r}")
+            places = self.program.named.get(tap.value, [])
+            return self._nth(places, n, True, name, f"value named {tap.value!r}")
         site = self._site(tap, n, tap.argument)
         stacked = LAYER not in tap.call
-        return self._nth(self.program.found.get(site, []), n if stacked else 0, name, self._told(tap, site))
+        places = self.program.found.get(site, [])
+        told = self._told(site) if places else f"{self._told(site)}{self._others(site)}"
+        return self._nth(places, n if stacked else 0, stacked, name, told)
 
     def taken(self, component: Component, argument: str) -> tuple[Variable, Tap]:
         """Where a component takes an argument in, and how that lies there."""
@@ -115,29 +118,29 @@ class Locations:
         is_argument = argument is not None
         return Site(scope, tap.function, tap.nth, is_argument, argument if is_argument else tap.result)
 
-    def _nth(self, places: list[Variable], n: int, name: str, told: str) -> Variable:
+    def _nth(self, places: list[Variable], n: int, stacked: bool, name: str, told: str) -> Variable:
+        if not stacked and len(places) > 1:
+            raise TapError(f"the model comes by the {told} {len(places)} times, where {name} is one of them")
         if n < len(places):
             return places[n]
-        raise TapError(f"{name}: the model has no {told}" + (f" for layer {n}" if places else ""))
+        layer = f" for layer {n}" if places else ""
+        raise TapError(f"the model has no {told}{layer}, where the table has {name}")
 
-    def _told(self, tap: Tap, site: Site) -> str:
-        call = (
-            f"call {tap.nth} of {tap.function} in {site.scope!r}"
-            if tap.function
-            else f"call of {site.scope!r}"
-        )
-        what = (
-            f"argument {site.key!r}"
-            if site.argument
-            else "value"
-            if site.key is None
-            else f"result {site.key!r}"
-        )
-        there = sorted(
-            {
-                f"argument {s.key!r}" if s.argument else f"result {s.key!r}"
-                for s in self.program.found
-                if (s.scope, s.function, s.nth) == (site.scope, site.function, site.nth)
-            }
-        )
-        return f"{what} of a {call}" + (f"; of it there are {', '.join(there)}" if there else "")
+    def _told(self, site: Site) -> str:
+        call = f"call {site.nth} of {site.function}" if site.function else f"call of {site.scope!r}"
+        call = f"{call} in {site.scope!r}" if site.function else call
+        return f"{_which(site)} of {call}"
+
+    def _others(self, site: Site) -> str:
+        """What there is of the same call."""
+        place = (site.scope, site.function, site.nth)
+        there = {
+            _which(other) for other in self.program.found if (other.scope, other.function, other.nth) == place
+        }
+        return f" (of that call it has {', '.join(sorted(there))})" if there else ""
+
+
+def _which(site: Site) -> str:
+    if site.argument:
+        return f"argument {site.key!r}"
+    return "value" if site.key is None else f"result {site.key!r}"

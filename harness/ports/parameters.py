@@ -37,13 +37,11 @@ class Row:
 
 
 def rows(table: Mapping[str, Param], variables: Mapping[str, Array]) -> Iterator[Row]:
-    """Every parameter that the table names and the model has. Raises ParameterError for a path that leads nowhere."""
-    for name, where in table.items():
-        found = list(_layers(name, where, variables))
-        if not found:
-            near = ", ".join(sorted(variables)[:4])
-            raise ParameterError(f"parameter {name}: the model has no {where.path}; it has {near}, ...")
-        yield from found
+    """Every parameter that the table names and the model has, then those of the model that it does not name."""
+    found = [row for name, where in table.items() for row in _layers(name, where, variables)]
+    yield from found
+    named = {row.path for row in found}
+    yield from (Row(path, path, Param(path), None) for path in variables if path not in named)
 
 
 def _layers(name: str, where: Param, variables: Mapping[str, Array]) -> Iterator[Row]:

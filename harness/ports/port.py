@@ -31,11 +31,12 @@ EVERY_ROUNDING = {"xla_allow_excess_precision": False}
 class Model:
     """A model, whatever it is written in. variables: its parameters by path.
 
-    opened: called as `opened(variables, marks)`, a context in which the model can be called, and its calls are marked
+    made: of variables, what `run` is given; marked: a context in which the calls of what was made are marked
     """
 
     variables: Mapping[str, Array]
-    opened: Callable[[Mapping[str, Array], Marks], AbstractContextManager[Any]]
+    made: Callable[[Mapping[str, Array]], Any]
+    marked: Callable[[Any, Marks], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class Ready:
 
     part: Slice
     function: Callable[..., list[Array]]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is handed out where the model has no such value: nobody can make an array of it."""
+
+    error: TapError
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise self.error
 
 
 class ModelPort:
@@ -83,6 +94,11 @@ class ModelPort:
         self._traced: dict[Any, Traced] = {}
         self._functions: dict[str, Callable[..., list[Array]]] = {}
         self._ready: dict[Any, Ready] = {}
+
+    @property
+    def model(self) -> Any:
+        """The model itself, with the port's parameters."""
+        return self._model.made(self._model.variables)
 
     def wire(self, components: Iterable[Component]) -> None:
         """Told by the harness: what each component takes in, and from where."""
@@ -155,7 +171,8 @@ class ModelPort:
             marks = marks_for(self._components)
 
             def function(variables: Mapping[str, Array], inputs: Arrays) -> Any:
-                with self._model.opened(variables, marks) as model:
+                model = self._model.made(variables)
+                with self._model.marked(model, marks):
                     return run(model, **inputs)
 
             with jax.default_matmul_precision(self._precision) if self._precision else nullcontext():
@@ -167,16 +184,29 @@ class ModelPort:
         self, traced: Traced, names: Collection[str], inputs: Arrays, also: Sequence[Variable] = ()
     ) -> tuple[dict[str, Array], list[Array]]:
         """Those of `names` that the table has, in the reference's axes, and other values as they are."""
-        wanted = [name for name in names if name == LOGITS or traced.places.find(name)]
-        found = [self._output(traced, name) for name in wanted]
+        found, missing = self._found(
+            traced, [name for name in names if name == LOGITS or traced.places.find(name)]
+        )
         given = {traced.program.inputs[name]: jnp.asarray(value) for name, value in inputs.items()}
-        outputs = [*(variable for variable, _ in found), *also]
-        values = self._run(traced, self._compiled(traced, (*wanted, len(also)), outputs, list(given)), given)
+        outputs = [*(variable for variable, _ in found.values()), *also]
+        values = self._run(traced, self._compiled(traced, (*found, len(also)), outputs, list(given)), given)
         handed_out = {
             name: to_reference(value, tap, self._sizes)
-            for name, value, (_, tap) in zip(wanted, values, found, strict=False)
+            for (name, (_, tap)), value in zip(found.items(), values, strict=False)
         }
-        return handed_out, values[len(found) :]
+        return {**handed_out, **missing}, values[len(found) :]
+
+    def _found(
+        self, traced: Traced, names: Iterable[str]
+    ) -> tuple[dict[str, tuple[Variable, Tap]], dict[str, "Missing"]]:
+        """Where the values of the table are; of those that the model has not, why."""
+        found, missing = {}, {}
+        for name in names:
+            try:
+                found[name] = self._output(traced, name)
+            except TapError as error:
+                missing[name] = Missing(error)
+        return found, missing
 
     def _output(self, traced: Traced, name: str) -> tuple[Variable, Tap]:
         """Where a component's value is. Raises NotOffered where the table has none."""
