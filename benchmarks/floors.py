@@ -42,7 +42,7 @@ from harness.record.keep import parse
 from harness.record.recorder import Request, Silent, record
 from harness.record.reference import TORCH_DTYPES
 from harness.record.torch_arrays import TorchArrays
-from harness.replay.port import Isolated
+from harness.replay.port import Isolated, wired
 from harness.replay.session import checked_factory, recorded_checkpoint
 from harness.report.result import ratio
 from harness.settings import port_setting
@@ -79,7 +79,7 @@ def rows(file: GoldenFile, checkpoint: Path) -> Iterator[Row]:
     make_port = checked_factory(file, port_setting(Path.cwd()), str(checkpoint))
     weights = Weights(checkpoint)
     for dtype in file.dtypes:
-        port = make_port(dtype)
+        port = wired(make_port(dtype), file.contents.components)
         assert isinstance(port, Isolated)
         goldens = [g for g in file.contents.goldens if g.dtype == dtype and g.isolated is not None]
         for golden in track(

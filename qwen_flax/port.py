@@ -17,6 +17,7 @@ from qwen_flax import checkpoint as checkpoints
 from qwen_flax import config as configs
 from qwen_flax import sampling
 from qwen_flax.checkpoint import Layout
+from qwen_flax.compiled import OPTIONS
 from qwen_flax.config import Config, ConfigError
 from qwen_flax.generate import generate
 from qwen_flax.model import Model
@@ -85,7 +86,14 @@ class Port(CachedPort):
 
     def __init__(self, model: Model, config: Config, dtype: str, *, folder: Path | None = None):
         cache = Cache(init=partial(_init_cache, config, dtype), run=_run_cached, read=_read_cache)
-        super().__init__(nnx_model(model), _run, COMPONENTS, parameters=PARAMETERS, cache=cache)
+        super().__init__(
+            nnx_model(model),
+            _run,
+            COMPONENTS,
+            parameters=PARAMETERS,
+            cache=cache,
+            compiler_options=OPTIONS,
+        )
         self._config, self._folder = config, folder
         self._made_tokenizer: Tokenizer | None = None
 

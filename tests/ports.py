@@ -20,6 +20,9 @@ class Wrapped:
     def __init__(self, checkpoint, dtype):
         self._port = qwen_flax.make(checkpoint, dtype=dtype)
 
+    def wire(self, components):
+        self._port.wire(components)
+
     def trace(self, inputs, names):
         return self._port.trace(inputs, names)
 

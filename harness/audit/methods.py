@@ -12,6 +12,7 @@ from harness.replay.port import Port
 _PROTOCOLS = (
     contract.Port,
     contract.Isolated,
+    contract.Wired,
     contract.Cached,
     contract.Weighted,
     contract.Configured,

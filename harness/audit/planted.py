@@ -26,7 +26,7 @@ from harness.audit.fault import (
 )
 from harness.errors import GoldensError, first_line
 from harness.model import Component
-from harness.replay.port import Isolated, NotOffered, Port, Weighted
+from harness.replay.port import Isolated, NotOffered, Port, Weighted, wired
 
 Array = Any
 Arrays = Mapping[str, Array]
@@ -48,6 +48,9 @@ class Remembering:
         self.port = port
         self._limit, self._held = limit, 0
         self._answers: OrderedDict[tuple[Any, ...], tuple[Arrays, Array]] = OrderedDict()
+
+    def wire(self, components: Iterable[Component]) -> None:
+        wired(self.port, components)
 
     def trace(self, inputs: Arrays, names: Collection[str]) -> Arrays:
         return self.port.trace(inputs, names)
@@ -117,6 +120,11 @@ class Planted:
                 raise DoesNotApply(f"{_incomplete(self._wiring)}: a fault in the wiring cannot be planted")
         if not isinstance(port, Isolated):
             raise Lacking(f"the port does not offer `apply`: {_NOT_SEEN}")
+
+    def wire(self, components: Iterable[Component]) -> None:
+        for port in (self._port, self._overridden):
+            if port is not None:
+                wired(port, components)
 
     @property
     def overridden(self) -> Port | None:

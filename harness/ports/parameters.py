@@ -72,21 +72,34 @@ def replaced(
     Raises ParameterError for names that there are not, and for other shapes.
     """
     known = {row.name: row for row in rows(table, variables)}
-    surplus = sorted(set(overrides) - set(known))
-    if surplus:
-        raise ParameterError(f"there is no parameter {', '.join(surplus[:8])}")
+    arrays = {name: np.asarray(value) for name, value in overrides.items()}
+    _refuse(known, variables, arrays, sizes)
     changed = dict(variables)
-    for name, value in overrides.items():
+    for name, value in arrays.items():
         row = known[name]
         before = row.of(changed)
-        given = to_port(np.asarray(value).astype(before.dtype), row.own, sizes, into=before)
-        if given.shape != before.shape:
-            expected = to_reference(before, row.own, sizes).shape
-            raise ParameterError(
-                f"parameter {name} has shape {np.shape(value)}, where {expected} was expected"
-            )
+        given = to_port(value.astype(before.dtype), row.own, sizes, into=before)
         changed[row.path] = given if row.layer is None else _put(changed[row.path], given, row)
     return changed
+
+
+def _refuse(
+    known: Mapping[str, Row], variables: Mapping[str, Array], given: Mapping[str, Array], sizes: Sizes
+) -> None:
+    """All that does not fit, together."""
+    surplus = [f"there is no parameter {name}" for name in sorted(given) if name not in known]
+    shapes = {
+        name: to_reference(known[name].of(variables), known[name].own, sizes).shape
+        for name in given
+        if name in known
+    }
+    wrong = [
+        f"parameter {name} has shape {given[name].shape} instead of {shape}"
+        for name, shape in shapes.items()
+        if given[name].shape != shape
+    ]
+    if surplus or wrong:
+        raise ParameterError("; ".join([*surplus, *wrong]))
 
 
 def _put(stack: Array, value: Array, row: Row) -> Array:

@@ -114,6 +114,8 @@ class ModelPort:
 
         Raises NotOffered for what the table does not have, and TapError where the pass computes it otherwise.
         """
+        if not self._wiring:
+            raise ValueError("tell the port what its components take in, by `wire`, before one is run alone")
         component = self._wiring.get(name)
         if component is None or component.step is None:
             raise NotOffered(name)

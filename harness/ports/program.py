@@ -201,9 +201,9 @@ def _bind(operation: Operation, inputs: Sequence[Array]) -> Any:
 def compiled(part: Slice, options: Mapping[str, Any]) -> Callable[..., list[Array]]:
     """A slice's operations as a compiled function of its leaves, in their order."""
 
-    def function(*leaves: Array) -> list[Array]:
+    def component(*leaves: Array) -> list[Array]:
         values = dict(zip(part.leaves, leaves, strict=True))
         run_operations(part.operations, values)
         return [values[output] for output in part.outputs]
 
-    return jax.jit(function, compiler_options=dict(options))
+    return jax.jit(component, compiler_options=dict(options))

@@ -50,7 +50,7 @@ class Wired(Port, Protocol):
     """A port that wants to know what each component takes in, and from where."""
 
     def wire(self, components: Iterable[Component]) -> None:
-        """Called with the golden file's components before anything else is asked."""
+        """Called with the golden file's components before anything else is asked. A port around another hands it on."""
         ...
 
 
@@ -174,7 +174,7 @@ def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
     return port
 
 
-def wired(port: Port, components: Iterable[Component]) -> Port:
+def wired(port: Any, components: Iterable[Component]) -> Any:
     """The port, told how the components hang together if it wants to know."""
     if isinstance(port, Wired):
         port.wire(components)

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qwen_flax.port import make
 from tests.qwen_flax import tiny
+from tests.qwen_flax.wiring import make
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -79,7 +79,7 @@ def share_alike(ours, theirs):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_casts_come_in_the_reference_s_order(tmp_path, dtype):
     folder = tiny.write(tmp_path, tiny.QWEN3)
-    model, port = reference_of(folder, dtype), make(str(folder), dtype=dtype)
+    model, port = reference_of(folder, dtype), make(str(folder), dtype=dtype, raw=tiny.QWEN3)
     layer = model.model.layers[0]
     torch.manual_seed(0)
     draw = lambda *shape: torch.randn(*shape).to(getattr(torch, dtype))  # noqa: E731

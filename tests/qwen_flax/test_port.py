@@ -2,54 +2,13 @@ import jax
 import numpy as np
 import pytest
 
+from harness.ports.parameters import ParameterError
 from harness.replay.port import NotOffered
-from qwen_flax.checkpoint import CheckpointError
-from qwen_flax.port import make
+from qwen_flax.port import make as make_unwired
 from tests.qwen_flax import tiny
+from tests.qwen_flax.wiring import arguments, make
 
-ARGUMENTS = {
-    "embed_tokens": {"token_ids": "case.token_ids"},
-    "rotary_emb.cos": {"positions": "case.positions"},
-    "rotary_emb.sin": {"positions": "case.positions"},
-    "norm": {"x": "layers.2"},
-    "lm_head": {"x": "norm"},
-}
 COMPOSITES = ["", ".self_attn", ".mlp"]
-
-
-def arguments(raw):
-    """Each component's arguments, and where they come from: the table of docs/architecture.md."""
-    table = dict(ARGUMENTS)
-    for n in range(raw["num_hidden_layers"]):
-        before = f"layers.{n - 1}" if n else "embed_tokens"
-        layer, attn, mlp = f"layers.{n}", f"layers.{n}.self_attn", f"layers.{n}.mlp"
-        norms = raw["model_type"] == "qwen3"
-        for part in "qk":
-            if norms:
-                table[f"{attn}.{part}_norm"] = {"x": f"{attn}.{part}_proj"}
-            x = f"{attn}.{part}_norm" if norms else f"{attn}.{part}_proj"
-            table[f"{attn}.{part}_rope"] = {"x": x, "cos": "rotary_emb.cos", "sin": "rotary_emb.sin"}
-        for part in "qkv":
-            table[f"{attn}.{part}_proj"] = {"x": f"{layer}.input_layernorm"}
-        masks = {"attention_mask": "case.attention_mask", "query_index": "case.query_index"}
-        table |= {
-            f"{layer}.input_layernorm": {"x": before},
-            f"{attn}.k_expanded": {"x": f"{attn}.k_rope"},
-            f"{attn}.v_expanded": {"x": f"{attn}.v_proj"},
-            f"{attn}.scores": {"q": f"{attn}.q_rope", "k": f"{attn}.k_expanded"},
-            f"{attn}.probs": {"scores": f"{attn}.scores", **masks},
-            f"{attn}.context": {"probs": f"{attn}.probs", "v": f"{attn}.v_expanded"},
-            f"{attn}.o_proj": {"x": f"{attn}.context"},
-            f"{layer}.attn_residual": {"residual": before, "branch": f"{attn}.o_proj"},
-            f"{layer}.post_attention_layernorm": {"x": f"{layer}.attn_residual"},
-            f"{mlp}.gate_proj": {"x": f"{layer}.post_attention_layernorm"},
-            f"{mlp}.up_proj": {"x": f"{layer}.post_attention_layernorm"},
-            f"{mlp}.act": {"x": f"{mlp}.gate_proj"},
-            f"{mlp}.gated": {"act": f"{mlp}.act", "up": f"{mlp}.up_proj"},
-            f"{mlp}.down_proj": {"x": f"{mlp}.gated"},
-            f"{layer}.mlp_residual": {"residual": f"{layer}.attn_residual", "branch": f"{mlp}.down_proj"},
-        }
-    return table
 
 
 def composites(raw):
@@ -66,7 +25,7 @@ def wide(x):
 )
 def test_apply_gives_what_trace_gave_for_every_component_of_the_table(folder, raw, dtype):
     """Of padded rows, too: they see nothing, but stay finite."""
-    port, table, case = make(str(folder), dtype=dtype), arguments(raw), tiny.padded_batch()
+    port, table, case = make(str(folder), dtype=dtype, raw=raw), arguments(raw), tiny.padded_batch()
     traced = port.trace(case, [*table, *composites(raw)])
     assert traced.keys() == table.keys() | set(composites(raw))
     values = {**traced, **{f"case.{name}": value for name, value in case.items()}}
@@ -83,12 +42,17 @@ def test_apply_gives_what_trace_gave_for_every_component_of_the_table(folder, ra
 
 
 def test_composites_and_unknown_names_are_not_offered(folder, raw):
-    port = make(str(folder), dtype="float32")
+    port = make(str(folder), dtype="float32", raw=raw)
     unknown = ["", "spam", "layers", "layers.3.norm", "layers.0.self_attn.head_dim", "hidden", "norm.weight"]
     for name in [*composites(raw), *unknown]:
         with pytest.raises(NotOffered):
             port.apply(name, {"x": np.zeros((1, 1, 48), np.float32)})
     assert port.trace(tiny.padded_batch(), ["spam", "lm_head"]).keys() == {"lm_head"}
+
+
+def test_a_port_that_was_told_nothing_runs_no_component(folder):
+    with pytest.raises(ValueError, match="tell the port what its components take in, by `wire`"):
+        make_unwired(str(folder), dtype="float32").apply("norm", {"x": np.zeros((1, 1, 48), np.float32)})
 
 
 def test_layers_share_a_compilation_and_so_do_modules_of_a_kind(tmp_path, caplog):
@@ -101,14 +65,17 @@ def test_layers_share_a_compilation_and_so_do_modules_of_a_kind(tmp_path, caplog
         with jax.log_compiles():
             for name, inputs in calls:
                 port.apply(name, inputs)
-        return sum("Compiling jit(_apply)" in record.getMessage() for record in caplog.records)
+        return sum("Compiling jit(component)" in record.getMessage() for record in caplog.records)
 
     assert compilations([(f"layers.{n}.self_attn.k_proj", {"x": x}) for n in range(3)]) == 1
     assert compilations([(f"layers.{n}.self_attn.v_proj", {"x": x}) for n in range(3)]) == 0
     assert compilations([(f"layers.{n}.input_layernorm", {"x": x}) for n in range(3)]) == 1
     assert compilations([("norm", {"x": x}), ("layers.1.post_attention_layernorm", {"x": x})]) == 0
+    assert compilations([(f"layers.{n}.self_attn.scores", {"q": q, "k": q}) for n in range(3)]) == 1
     # layer 0 has no window, layers 1 and 2 have
-    assert compilations([(f"layers.{n}.self_attn.scores", {"q": q, "k": q}) for n in range(3)]) == 2
+    scores, mask, index = np.ones((1, 6, 29, 29), np.float32), np.ones((1, 29), int), np.arange(29)
+    given = {"scores": scores, "attention_mask": mask, "query_index": index}
+    assert compilations([(f"layers.{n}.self_attn.probs", given) for n in range(3)]) == 2
 
 
 def test_parameters_come_back_as_the_checkpoint_has_them(folder, raw):
@@ -118,7 +85,7 @@ def test_parameters_come_back_as_the_checkpoint_has_them(folder, raw):
 
 
 def test_a_parameter_that_is_replaced_makes_another_port(folder, raw):
-    port, case = make(str(folder), dtype="float32"), tiny.padded_batch()
+    port, case = make(str(folder), dtype="float32", raw=raw), tiny.padded_batch()
     before = wide(port.trace(case, ["lm_head"])["lm_head"])
     name = "model.layers.1.mlp.down_proj.weight"
     value = port.parameters()[name] * 2
@@ -144,7 +111,7 @@ def test_a_port_keeps_its_own_copy_of_what_it_is_given(folder):
 
 
 def test_a_tied_embedding_that_is_replaced_changes_the_head(tmp_path):
-    port = make(str(tiny.write(tmp_path, tiny.QWEN3)), dtype="float32")
+    port = make(str(tiny.write(tmp_path, tiny.QWEN3)), dtype="float32", raw=tiny.QWEN3)
     name = "model.embed_tokens.weight"
     changed = port.with_parameters({name: port.parameters()[name] * 2})
     x = np.ones((1, 2, 48), np.float32)
@@ -155,7 +122,7 @@ def test_a_tied_embedding_that_is_replaced_changes_the_head(tmp_path):
 def test_overrides_that_do_not_fit_are_refused_together(folder):
     port = make(str(folder), dtype="float32")
     with pytest.raises(
-        CheckpointError, match=r"1 surplus: spam; 1 of another shape: model.norm.weight \[3\]"
+        ParameterError, match=r"no parameter spam; parameter model.norm.weight has shape \(3,\) instead of"
     ):
         port.with_parameters({"spam": np.ones(1), "model.norm.weight": np.ones(3)})
 

@@ -346,7 +346,7 @@ def test_the_port_reads_and_writes_with_its_checkpoint(tmp_path):
 
 def test_a_port_without_a_folder_offers_neither():
     made = port.make(str(BUILT_IN), dtype="float32")
-    bare = port.Port(made._model, made._config, "float32")
+    bare = port.Port(made.model, made._config, "float32")
     for ask in (lambda: bare.tokenize("a"), lambda: bare.render_chat(HI)):
         with pytest.raises(NotOffered, match="without a checkpoint folder"):
             ask()

@@ -131,11 +131,15 @@ def asked(name, fault):
     ],
 )
 def test_a_fault_in_a_method_shows_in_facts_that_it_is_in(fault):
-    wrong = [found for name in LOOKED_AT if (found := asked(name, fault)) is not None]
-    assert wrong
-    assert any(wrong) is (not fault.equivalent)
+    """In one golden file at least: if not in the first, in another."""
+    first, *others = LOOKED_AT
+    answers = [asked(first, fault)]
+    if not any(answers):
+        answers += [asked(name, fault) for name in others]
+    assert any(wrong is not None for wrong in answers)
+    assert any(answers) is (not fault.equivalent)
     names = set(facts_in(fault.planting, place("qwen2-tiny").file.select_facts()))
-    assert all(found[0] in names for found in wrong if found)
+    assert all(wrong[0] in names for wrong in answers if wrong)
 
 
 def test_names_are_unique_and_written_alike():

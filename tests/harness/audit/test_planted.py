@@ -12,7 +12,7 @@ from harness.audit.planted import Planted, Remembering, planted
 from harness.audit.reference import Reference
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
-from harness.replay.port import NotOffered, load_port
+from harness.replay.port import NotOffered, load_port, wired
 from harness.replay.session import Session
 from harness.store.reader import GoldenFile
 from harness.weights import Weights
@@ -31,7 +31,7 @@ class Place:
         folder = GOLDENS / "checkpoints" / name
         self.components = self.file.contents.components
         self.weights = Weights(folder)
-        self.port = load_port("qwen_flax.port:make", str(folder), dtype)
+        self.port = wired(load_port("qwen_flax.port:make", str(folder), dtype), self.components)
         self.remembering = Remembering(self.port)
         self.dtype = dtype
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.audit.compiled import compiled_once
 from harness.audit.fault import Area
 from harness.audit.patched import patched_factory, read_faults
 from harness.diagnose.decode import explain_decode
@@ -32,12 +31,6 @@ OF_FIRST_TEXT = {"padding-forgotten-in-decode", "positions-by-slot-in-decode"}
 """The first text of the batch is the longest: what holds for it would hold for all, too."""
 ISOLATED = {"mask-from-the-first-slot", "window-counted-within-the-step"}
 """They show in isolated replay, of single tokens."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs_are_kept():
-    with compiled_once():
-        yield
 
 
 @cache

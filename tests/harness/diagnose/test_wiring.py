@@ -21,6 +21,9 @@ class OnTheWay:
     def __init__(self, port, components, change):
         self._port, self._components, self._change = port, components, change
 
+    def wire(self, components):
+        self._port.wire(components)
+
     def apply(self, name, inputs):
         return self._port.apply(name, inputs)
 
