@@ -197,9 +197,11 @@ def linen_modules(marks: Marks) -> Iterator[None]:
     """Mark calls of all methods of Linen modules."""
 
     def intercept(run: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        path, method = ".".join(context.module.path), context.method_name
-        names = _names(getattr(type(context.module), method))[1:]
-        return marks.of_module(path, method, run, names, *args, **kwargs)
+        function = getattr(type(context.module), context.method_name, None)
+        if function is None:  # what Linen itself runs in a module's name
+            return run(*args, **kwargs)
+        path, names = ".".join(context.module.path), _names(function)[1:]
+        return marks.of_module(path, context.method_name, run, names, *args, **kwargs)
 
     with linen.intercept_methods(intercept):
         yield
