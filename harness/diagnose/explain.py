@@ -11,6 +11,7 @@ from harness.diagnose.search import Candidate, candidates_for, explaining
 from harness.diagnose.subject import Subject
 from harness.kinds.step import Evaluation
 from harness.model import UNIT_ROUNDOFF, Component, Golden, Mode, Verdict
+from harness.replay.port import MISWIRED
 from harness.report.result import Explanation, Result
 
 _HARDLY, _STRONGER = 100.0, 10.0
@@ -25,21 +26,23 @@ class Finding:
     """What was found for one component: candidates that explain it, or, if none does, a text.
 
     strength: its largest error over what passes; None if no number could be compared
+    named: what it is called by itself, without a candidate
     """
 
     component: Component
     strength: float | None
     candidates: Sequence[Candidate] = ()
     text: str = ""
+    named: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
-        return list(dict.fromkeys(candidate.name for candidate in self.candidates))
+        return list(dict.fromkeys([*self.named, *(candidate.name for candidate in self.candidates)]))
 
     def explanation(self) -> Explanation:
         said = list(dict.fromkeys(candidate.says for candidate in self.candidates))
         text = f"one of: {'; '.join(said)}" if len(self.names) > 1 else " or ".join(said)
-        left = self.candidates[0].left if len(self.names) == 1 else None
+        left = self.candidates[0].left if len(self.names) == 1 == len(self.candidates) else None
         return Explanation(self.component.name, self.names, text or self.text, left)
 
 
@@ -116,12 +119,17 @@ def family(component: Component) -> str:
     return _ANGLES if component.step in ("cos", "sin") else component.kind
 
 
+def _named(failure: Result) -> tuple[str, ...]:
+    """What a failure without a number is called, if that is plain."""
+    return ("wiring",) if failure.reason.startswith(MISWIRED) else ()
+
+
 def find(subject: Subject, component: Component, results: Sequence[Result]) -> Finding:
     """What explains a component's isolated failures, in the most exact dtype that it fails in."""
     failed = [result for result in results if result.verdict is Verdict.FAIL]
     compared = [result for result in failed if result.error is not None]
     if not compared:
-        return Finding(component, None, text=failed[0].reason)
+        return Finding(component, None, text=failed[0].reason, named=_named(failed[0]))
     dtype = min((result.dtype for result in compared), key=UNIT_ROUNDOFF.__getitem__)
     alike = [r for r in results if r.dtype == dtype and r.error is not None]
     strength = max(result.over_limit for result in alike)

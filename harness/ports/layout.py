@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.ports.tap import Param, Part, Tap
+from harness.ports.tap import UNDECIDED, Param, Part, Tap
 
 Array = Any
 Sizes = Mapping[str, int]
@@ -23,14 +23,14 @@ def to_reference(value: Array, where: Tap | Param, sizes: Sizes) -> Array:
         value = value[_of_part(value.shape, where.part, sizes)]
     if not where.layout:
         return value
-    left, right = _sides(where.layout)
+    left, right = _declared(where)
     return _einops(value, f"{right} -> {left}", where.layout, sizes)
 
 
 def to_port(value: Array, where: Tap | Param, sizes: Sizes, into: Array | None = None) -> Array:
     """A value of the reference in the port's axes. What is one of several parts is put into `into`, or between NaN."""
     if where.layout:
-        left, right = _sides(where.layout)
+        left, right = _declared(where)
         copies = " ".join(sorted(_letters(left) - _letters(right)))
         value = _einops(value, f"{left} -> {f'({copies}) ' if copies else ''}{right}", where.layout, sizes)
         value = value[0] if copies else value
@@ -48,13 +48,13 @@ def to_port(value: Array, where: Tap | Param, sizes: Sizes, into: Array | None =
 
 def layers_axis(where: Param) -> int | None:
     """Along which axis of the port's parameter its layers are stacked; None if they are not."""
-    letters = _sides(where.layout)[1].split() if where.layout else []
+    letters = _declared(where)[1].split() if where.layout else []
     return letters.index("L") if "L" in letters else None
 
 
 def of_one_layer(where: Param) -> Param:
     """The same of a single layer of a stack."""
-    left, right = _sides(where.layout)
+    left, right = _declared(where)
     return Param(where.path, f"{left} -> {' '.join(x for x in right.split() if x != 'L')}", where.part)
 
 
@@ -82,6 +82,14 @@ def _width(width: str | int, sizes: Sizes) -> int:
     if missing:
         raise LayoutError(f"the size of {missing[0]} in the part {width!r} is not among the sizes given")
     return math.prod(sizes[letter] for letter in width.split())
+
+
+def _declared(where: Tap | Param) -> tuple[str, str]:
+    """The two sides of a layout. Raises LayoutError where a draft leaves it to somebody."""
+    if where.layout == UNDECIDED:
+        path = where.path if isinstance(where, Param) else where.value or where.call or where.function
+        raise LayoutError(f"layout of {path} is undecided: write it as REFERENCE'S AXES -> PORT'S AXES")
+    return _sides(where.layout)
 
 
 @cache

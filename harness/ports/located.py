@@ -10,6 +10,7 @@ from harness.model import Component
 from harness.ports.calls import Marks, Site
 from harness.ports.program import Program, Variable
 from harness.ports.tap import Param, Tap
+from harness.replay.port import Miswired
 
 LAYER = "{n}"
 Found = tuple[Tap, int]
@@ -17,7 +18,7 @@ Found = tuple[Tap, int]
 _Row = TypeVar("_Row", Tap, Param)
 
 
-class TapError(ValueError):
+class TapError(Miswired):
     """The model has no such value, or computes it from something else."""
 
 

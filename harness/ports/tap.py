@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
+UNDECIDED = "UNDECIDED"
+"""The layout in a draft that somebody has to write: it is refused where it is used."""
+
 
 @dataclass(frozen=True)
 class Part:

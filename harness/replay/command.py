@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from harness.compare.pictures import Pictures
+from harness.diagnose.advice import advise
 from harness.diagnose.diagnosis import diagnose
 from harness.errors import GoldensError
 from harness.model import Mode, Verdict
@@ -100,7 +101,7 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
         with progress.status(f"{file.path.name}: looking for what explains it"):
             explanations, notes = diagnose(session, folder, judged)
         run = replace(run, explanations=explanations, notes=notes)
-    return run
+    return replace(run, notes=[*run.notes, *advise(file.contents.components, results)])
 
 
 def _places(file: GoldenFile, question: Question, selection: Sequence[Recorded]) -> list[Place]:

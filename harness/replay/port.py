@@ -21,6 +21,12 @@ class NotOffered(LookupError):
     """Raised for what a port cannot be asked, by `apply` for a component that it cannot run by itself: unmeasured."""
 
 
+class Miswired(ValueError):
+    """Raised by `apply`, or by a value that is handed out, where the forward pass does not make a component of what it
+    takes in: that is wrong whatever the numbers are.
+    """
+
+
 @runtime_checkable
 class Port(Protocol):
     """The least a port offers: run the whole model and hand out named components."""
@@ -199,9 +205,20 @@ def _factory(spec: str) -> Callable[..., Any]:
     return factory
 
 
+def raised(error: Exception) -> str:
+    """Why a component fails for which the port raised an exception."""
+    return (
+        f"{MISWIRED}{first_line(error)}" if isinstance(error, Miswired) else f"the port raised {told(error)}"
+    )
+
+
 def no_mapping(value: Any) -> str:
     """Why nothing can be taken out of what a port gave."""
     return f"the port gave a {type(value).__name__}, where a mapping of names to arrays was expected"
+
+
+MISWIRED = "wired otherwise: "
+"""What the reason of a failure begins with that no number decides."""
 
 
 def told(error: Exception) -> str:

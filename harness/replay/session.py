@@ -29,7 +29,7 @@ from harness.replay.port import (
     Port,
     load_port,
     no_mapping,
-    told,
+    raised,
     wired,
 )
 from harness.report.result import Place, Result
@@ -116,7 +116,7 @@ class Session:
         except NotOffered:
             return unmeasured(component, golden, Mode.ISOLATED, NOT_OFFERED)
         except Exception as error:
-            return failed(component, golden, Mode.ISOLATED, f"the port raised {told(error)}")
+            return failed(component, golden, Mode.ISOLATED, raised(error))
         return self._judge(golden, Mode.ISOLATED, outputs)
 
     def end_to_end(self, golden: Golden) -> Result:
@@ -133,7 +133,7 @@ class Session:
             return unmeasured(component, golden, Mode.DECODE, NO_CACHE)
         decoded = self._pass(golden, Mode.DECODE)
         if isinstance(decoded, Exception):
-            reason = str(decoded) if isinstance(decoded, Unfit) else f"the port raised {told(decoded)}"
+            reason = str(decoded) if isinstance(decoded, Unfit) else raised(decoded)
             return failed(component, golden, Mode.DECODE, reason)
         recorded = self.file.output(golden)
         written = component.composite_of or "" if component.cached else component.name
@@ -186,7 +186,7 @@ class Session:
         """Take the component out of what the port gave, and compare it if it can be compared at all."""
         component = self.file.component(golden.component)
         if isinstance(outputs, Exception):
-            return failed(component, golden, mode, f"the port raised {told(outputs)}")
+            return failed(component, golden, mode, raised(outputs))
         if not isinstance(outputs, Mapping):
             return failed(component, golden, mode, no_mapping(outputs))
         if golden.component not in outputs:
@@ -195,7 +195,7 @@ class Session:
         try:
             value = np.asarray(outputs[golden.component])
         except Exception as error:  # JAX computes when the array is asked for, and then finds what it cannot
-            return failed(component, golden, mode, f"the port raised {told(error)}")
+            return failed(component, golden, mode, raised(error))
         if mode is Mode.END_TO_END:
             case = self.file.case_inputs(golden.case)
             whole = _whole(recorded.shape, component.axes, case["query_index"])
