@@ -9,7 +9,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +18,7 @@ import jax
 from flax import linen, nnx
 from jax.ad_checkpoint import checkpoint_name
 
+Arguments = dict[str, Any]
 _PATH = "_goldens_path"
 _MARK = "goldens/"
 
@@ -33,8 +34,8 @@ class Site:
     scope: str
     function: str
     nth: int
-    argument: bool
-    key: str | int | None
+    argument: bool = False
+    key: str | int | None = None
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Marks:
         nth = self._count(scope, "")
         self._frames.append((path, Counter()))
         try:
-            return self._marked(scope, "", nth, run, names, args, kwargs)
+            return self._marked(Site(scope, "", nth), run, names, args, kwargs)
         finally:
             self._frames.pop()
 
@@ -73,7 +74,8 @@ class Marks:
         self, function: str, run: Callable[..., Any], names: Sequence[str], *args: Any, **kwargs: Any
     ) -> Any:
         scope = self._frames[-1][0]
-        return self._marked(scope, function, self._count(scope, function), run, names, args, kwargs)
+        call = Site(scope, function, self._count(scope, function))
+        return self._marked(call, run, names, args, kwargs)
 
     def _count(self, scope: str, function: str) -> int:
         counter = self._frames[-1][1]
@@ -82,21 +84,19 @@ class Marks:
 
     def _marked(
         self,
-        scope: str,
-        function: str,
-        nth: int,
+        call: Site,
         run: Callable[..., Any],
         names: Sequence[str],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: Sequence[Any],
+        kwargs: Arguments,
     ) -> Any:
-        if not self.wanted(scope, function):
+        if not self.wanted(call.scope, call.function):
             return run(*args, **kwargs)
         names = [*names[: len(args)], *map(str, range(len(names), len(args)))]
-        self.arguments[scope, function] = [*names, *kwargs]
+        self.arguments[call.scope, call.function] = [*names, *kwargs]
 
         def mark(value: Any, argument: bool, key: str | int | None) -> Any:
-            return self._mark(value, Site(scope, function, nth, argument, key))
+            return self._mark(value, replace(call, argument=argument, key=key))
 
         args = tuple(mark(value, True, name) for name, value in zip(names, args, strict=True))
         kwargs = {name: mark(value, True, name) for name, value in kwargs.items()}

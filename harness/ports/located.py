@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
@@ -13,8 +13,8 @@ from harness.ports.tap import Param, Tap
 from harness.replay.port import Miswired
 
 LAYER = "{n}"
-Found = tuple[Tap, int]
-"""A tap, and the number of the layer it is asked for."""
+Found = tuple[Tap, int | None]
+"""A tap, and the number of the layer it is asked for, if it is of one."""
 _Row = TypeVar("_Row", Tap, Param)
 
 
@@ -42,10 +42,10 @@ def _pattern(call: str) -> re.Pattern[str]:
     return re.compile(r"(\d+)".join(re.escape(part) for part in call.split(LAYER)))
 
 
-def row_of(table: Mapping[str, _Row], name: str) -> tuple[_Row, int] | None:
+def row_of(table: Mapping[str, _Row], name: str) -> tuple[_Row, int | None] | None:
     """The row of a table that a name belongs to, and the number of its layer."""
     if name in table:
-        return table[name], 0
+        return table[name], None
     for pattern, row in table.items():
         match = LAYER in pattern and _pattern(pattern).fullmatch(name)
         if match:
@@ -64,16 +64,22 @@ class Locations:
     def find(self, name: str) -> Found | None:
         return row_of(self.components, name)
 
-    def variable(self, tap: Tap, n: int, name: str) -> Variable:
-        """The value that a tap names. Raises TapError where the model has none."""
+    def variable(self, tap: Tap, n: int | None, name: str) -> Variable:
+        """The value that a tap names. Raises TapError where the model has none, or several that nobody tells apart."""
+        n = n if tap.layer is None else tap.layer
         if tap.value:
-            places = self.program.named.get(tap.value, [])
-            return self._nth(places, n, True, name, f"value named {tap.value!r}")
-        site = self._site(tap, n, tap.argument)
-        stacked = LAYER not in tap.call
-        places = self.program.found.get(site, [])
-        told = self._told(site) if places else f"{self._told(site)}{self._others(site)}"
-        return self._nth(places, n if stacked else 0, stacked, name, told)
+            places, told = self.program.named.get(tap.value, []), f"value named {tap.value!r}"
+        else:
+            site = self._site(tap, n, tap.argument)
+            places = self.program.found.get(site, [])
+            told = self._told(site) if places else f"{self._told(site)}{self._others(site)}"
+        counted = None if LAYER in tap.call else n
+        if counted is None and len(places) > 1:
+            raise TapError(f"the model comes by the {told} {len(places)} times, where {name} is one of them")
+        if (counted or 0) < len(places):
+            return places[counted or 0]
+        layer = f" for layer {counted}" if places else ""
+        raise TapError(f"the model has no {told}{layer}, where the table has {name}")
 
     def taken(self, component: Component, argument: str) -> tuple[Variable, Tap]:
         """Where a component takes an argument in, and how that lies there."""
@@ -82,13 +88,13 @@ class Locations:
             return self.program.inputs[source.removeprefix("case.")], Tap()
         producer = self.find(source)
         layout = Tap() if producer is None else producer[0]
-        tap, n = self.find(component.name) or (Tap(), 0)
+        tap, n = self.find(component.name) or (Tap(), None)
         declared = tap.takes.get(argument)
         if isinstance(declared, Tap):
             return self.variable(declared, n, component.name), declared
         own = declared or self._own(tap, n, argument, component)
         if own is not None:
-            place = Tap(tap.call, tap.function, tap.nth, own, layout=layout.layout, part=layout.part)
+            place = replace(tap, argument=own, layout=layout.layout, part=layout.part)
             return self.variable(place, n, component.name), place
         if producer is None:
             raise TapError(
@@ -97,11 +103,11 @@ class Locations:
             )
         return self.variable(*producer, source), layout
 
-    def _own(self, tap: Tap, n: int, argument: str, component: Component) -> str | None:
+    def _own(self, tap: Tap, n: int | None, argument: str, component: Component) -> str | None:
         """The argument of the tapped call that is this one of the component; None where that is not plain."""
         if tap.value or tap.argument is not None or not (tap.call or tap.function):
             return None
-        scope = tap.call.replace(LAYER, str(n))
+        scope = _scope(tap, n)
         there = [
             name
             for name in self.marks.arguments.get((scope, tap.function), [])
@@ -111,21 +117,13 @@ class Locations:
             return argument
         return there[0] if len(there) == 1 == len(component.inputs) else None
 
-    def _site(self, tap: Tap, n: int, argument: str | int | None) -> Site:
-        scope = tap.call.replace(LAYER, str(n))
+    def _site(self, tap: Tap, n: int | None, argument: str | int | None) -> Site:
+        scope = _scope(tap, n)
         if isinstance(argument, int):
             names = self.marks.arguments.get((scope, tap.function), [])
             argument = names[argument] if argument < len(names) else str(argument)
         is_argument = argument is not None
         return Site(scope, tap.function, tap.nth, is_argument, argument if is_argument else tap.result)
-
-    def _nth(self, places: list[Variable], n: int, stacked: bool, name: str, told: str) -> Variable:
-        if not stacked and len(places) > 1:
-            raise TapError(f"the model comes by the {told} {len(places)} times, where {name} is one of them")
-        if n < len(places):
-            return places[n]
-        layer = f" for layer {n}" if places else ""
-        raise TapError(f"the model has no {told}{layer}, where the table has {name}")
 
     def _told(self, site: Site) -> str:
         call = f"call {site.nth} of {site.function}" if site.function else f"call of {site.scope!r}"
@@ -139,6 +137,10 @@ class Locations:
             _which(other) for other in self.program.found if (other.scope, other.function, other.nth) == place
         }
         return f" (of that call it has {', '.join(sorted(there))})" if there else ""
+
+
+def _scope(tap: Tap, n: int | None) -> str:
+    return tap.call if n is None else tap.call.replace(LAYER, str(n))
 
 
 def _which(site: Site) -> str:

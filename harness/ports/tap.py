@@ -37,6 +37,7 @@ class Tap:
     argument: what goes into the call, by name or place, and not what comes out
     result: which, where several values come out: its place, or its key
     value: the value that the model itself names, by `jax.ad_checkpoint.checkpoint_name(x, NAME)`; in place of a call
+    layer: of which layer, for a component that is of none, where every layer has the value
     layout, part: how it lies there; as the reference has it, if nothing is said
     takes: argument of the component -> argument of the call, or where else that value is. What is not listed is taken
         by its name, or is the call's only argument, or is where the component is that puts it out
@@ -48,6 +49,7 @@ class Tap:
     argument: str | int | None = None
     result: str | int | None = None
     value: str = ""
+    layer: int | None = None
     layout: str = ""
     part: Part | None = None
     takes: Mapping[str, Union[str, "Tap"]] = field(default_factory=dict)

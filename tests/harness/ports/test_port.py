@@ -152,3 +152,15 @@ def test_an_input_of_another_shape_is_refused():
     port = made(**{"layers.{n}.input_layernorm": Tap("blocks.{n}.norm", layout="B T C -> T B C")})
     with pytest.raises(TapError, match=r"layers.0.mlp.gate_proj takes x as \(2, 5, 6\) in this model"):
         port.apply("layers.0.mlp.gate_proj", inputs_of("layers.0.mlp.gate_proj"))
+
+
+def test_a_value_that_every_layer_has_is_taken_from_the_one_that_is_named():
+    def stream(layer):
+        tap = Tap("stack", function="tests.harness.ports.models:add", argument="x", layer=layer)
+        port = ModelPort(nnx_model(models.ModelNnx(True)), models.run, {"embed_tokens": tap})
+        return port.trace(RIGHT.case, ["embed_tokens"])["embed_tokens"]
+
+    near(stream(0), RIGHT.values["embed_tokens"])
+    near(stream(1), RIGHT.values["layers.0.mlp_residual"])
+    with pytest.raises(TapError, match="2 times, where embed_tokens is one of them"):
+        np.asarray(stream(None))
