@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help goldens checkpoints test test-replay-only test-lowest test-newest lint format replay-stored \
-	real record-real replay-real write-real story floors audit naming alarms fuzz real-floors real-naming real-story \
+	real record-real replay-real write-real story floors audit naming alarms fuzz real-floors real-naming real-half real-story \
 	worse nightly docs pictures constraints clean
 
 PYTHON ?= python3
@@ -68,6 +68,9 @@ replay-real: .venv/installed
 
 write-real: .venv/installed
 	$(BIN)/python benchmarks/generation.py "$(MODEL)"
+
+real-half: .venv/installed
+	$(BIN)/python benchmarks/half_precision.py "$(MODEL)"
 
 story: .venv/installed ## Write docs/phase-3a1.md again, from a recording and replays
 	$(BIN)/python docs/make_phase_3a1.py
