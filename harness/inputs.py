@@ -1,6 +1,6 @@
 """What a case gives to the model: rows of token ids padded into a batch, and the ways of drawing them.
 
-Importing this costs nothing; numpy and Hypothesis come in when they are used.
+Importing this costs nothing; numpy comes in when it is used.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from harness.errors import GoldensError
 
 if TYPE_CHECKING:
     import numpy as np
-    from hypothesis.strategies import DrawFn, SearchStrategy
 
 Padding = Literal["none", "left", "right"]
 
@@ -111,39 +110,3 @@ def draw_rows(
         return ids
 
     return [row(length) for length in lengths]
-
-
-def inputs(
-    vocab_size: int,
-    *,
-    max_batch: int = 3,
-    min_length: int = 2,
-    max_length: int = 24,
-    max_start: int = 30_000,
-) -> "SearchStrategy[CaseInputs]":
-    """A Hypothesis strategy for cases: batches of distinct tokens, padded on either side or not, anywhere.
-
-    Shrinks towards one short row without padding that starts at position 0. Two tokens at least, because with
-    one token attention is 1 whatever the model does.
-    """
-    from hypothesis import strategies as st
-
-    @st.composite
-    def cases(draw: "DrawFn") -> CaseInputs:
-        batch = draw(st.integers(1, max_batch))
-        padding: Padding = draw(st.sampled_from(("none", "left", "right"))) if batch > 1 else "none"
-        shared = draw(st.integers(min_length, max_length))
-        lengths = [
-            shared if padding == "none" or place == 0 else draw(st.integers(min_length, shared))
-            for place in range(batch)
-        ]
-        token = st.integers(0, vocab_size - 1)
-        ids = [
-            draw(st.lists(token, min_size=length, max_size=length, unique=2 * length <= vocab_size))
-            for length in lengths
-        ]
-        start = draw(st.integers(0, max_start))
-        detail = f"drawn by Hypothesis: rows of {', '.join(map(str, lengths))} tokens, padding {padding}"
-        return assemble("drawn", "randomized", detail, Rows(ids, padding, start), vocab_size)
-
-    return cases()

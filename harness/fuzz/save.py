@@ -1,11 +1,11 @@
 """A failing input as a case of a prompts file. Imports nothing heavy."""
 
-import os
 from pathlib import Path
 
 from harness.errors import GoldensError
 from harness.fuzz.drawn import Drawn
 from harness.prompts import load_prompts
+from harness.whole import written_whole
 
 
 def refuse_taken(path: Path, name: str) -> None:
@@ -21,15 +21,9 @@ def save(path: Path, name: str, drawn: Drawn) -> None:
     refuse_taken(path, name)
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     apart = "" if not before else "\n" if before.endswith("\n") else "\n\n"
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(before + apart + as_toml(name, drawn), encoding="utf-8")
-        load_prompts(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise GoldensError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as beside:
+        beside.write_text(before + apart + as_toml(name, drawn), encoding="utf-8")
+        load_prompts(beside)
 
 
 def as_toml(name: str, drawn: Drawn) -> str:

@@ -28,8 +28,10 @@ class Row:
 
     def of(self, variables: Mapping[str, Array]) -> Array:
         """What the model holds of it, in the model's layout."""
-        value = np.asarray(variables[self.path])
-        return value if self.layer is None else np.take(value, self.layer, axis=layers_axis(self.where))
+        value = variables[self.path]
+        if self.layer is not None:
+            value = value[(slice(None),) * (layers_axis(self.where) or 0) + (self.layer,)]
+        return np.asarray(value)
 
     @property
     def own(self) -> Param:
@@ -59,9 +61,22 @@ def _layers(name: str, where: Param, variables: Mapping[str, Array]) -> Iterator
             n += 1
 
 
-def read(table: Mapping[str, Param], variables: Mapping[str, Array], sizes: Sizes) -> dict[str, Array]:
-    """All parameters as numpy arrays, views where that can be."""
-    return {row.name: to_reference(row.of(variables), row.own, sizes) for row in rows(table, variables)}
+class Read(Mapping[str, Array]):
+    """All parameters by the reference's names, as numpy arrays in its layout, each made when it is asked for."""
+
+    def __init__(self, table: Mapping[str, Param], variables: Mapping[str, Array], sizes: Sizes) -> None:
+        self._rows = {row.name: row for row in rows(table, variables)}
+        self._variables, self._sizes = variables, sizes
+
+    def __getitem__(self, name: str) -> Array:
+        row = self._rows[name]
+        return to_reference(row.of(self._variables), row.own, self._sizes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def replaced(

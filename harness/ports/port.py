@@ -145,9 +145,9 @@ class ModelPort:
             )
         return found
 
-    def parameters(self) -> dict[str, np.ndarray]:
-        """All parameters that the table has, by name and in the layout of the reference."""
-        return tables.read(self._table(), self._model.variables, self._sizes)
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        """All parameters, by name and in the layout of the reference; those that the table lacks by their own."""
+        return tables.Read(self._table(), self._model.variables, self._sizes)
 
     def with_parameters(self, overrides: Arrays) -> Self:
         """A port with some parameters replaced, which shares the others, and what was compiled."""

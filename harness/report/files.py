@@ -1,6 +1,5 @@
 """Reports as files: one result model in several formats, by the file's suffix. Imports nothing heavy."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from msgspec.structs import astuple, replace
 from harness.errors import GoldensError, first_line
 from harness.history.entry import Entry
 from harness.report.result import FORMAT, Run
+from harness.whole import written_whole
 
 
 def write_report(runs: Sequence[Run], path: Path, history: Sequence[Entry] = ()) -> None:
@@ -19,7 +19,9 @@ def write_report(runs: Sequence[Run], path: Path, history: Sequence[Entry] = ())
     history: earlier runs, which a page in HTML shows beside these
     """
     refuse_unwritable([path])
-    _write(path, _FORMATS[path.suffix](runs, history))
+    text = _FORMATS[path.suffix](runs, history)
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def refuse_unwritable(paths: Iterable[Path]) -> None:
@@ -82,15 +84,3 @@ _FORMATS: dict[str, _Render] = {
     ".md": _by("harness.report.markdown"),
     ".xml": _by("harness.report.junit"),
 }
-
-
-def _write(path: Path, text: str) -> None:
-    """To a file beside it first, which then takes its place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise GoldensError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from harness.ports import nnx_model
-from harness.ports.parameters import read
+from harness.ports.parameters import Read
 from qwen_flax import config
 from qwen_flax.checkpoint import TABLE, CheckpointError, Layout, assignments, load
 from qwen_flax.model import Model
@@ -22,7 +22,7 @@ def loaded(folder, dtype="float32"):
 
 
 def parameters(model):
-    return read(PARAMETERS, nnx_model(model).variables, {})
+    return Read(PARAMETERS, nnx_model(model).variables, {})
 
 
 def test_every_row_of_the_table_names_one_parameter_of_some_model():
