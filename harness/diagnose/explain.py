@@ -133,6 +133,10 @@ def find(subject: Subject, component: Component, results: Sequence[Result]) -> F
     dtype = min((result.dtype for result in compared), key=UNIT_ROUNDOFF.__getitem__)
     alike = [r for r in results if r.dtype == dtype and r.error is not None]
     strength = max(result.over_limit for result in alike)
+    if step_of(component).opaque:
+        return Finding(
+            component, strength, text="recorded as a module: no step of it is known, so none was tried"
+        )
     problem = pose(subject, component, dtype, alike)
     candidates = explaining(problem, subject.withheld)
     if candidates:

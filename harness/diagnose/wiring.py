@@ -13,19 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.compare.judge import judge
-from harness.compare.metrics import Places
 from harness.diagnose.subject import Subject
 from harness.kinds.table import STEPS
 from harness.model import Component, Mode, Verdict
+from harness.replay.forward import CASE, Forward
 from harness.replay.port import TRACE_INPUTS, Isolated
 from harness.report.result import Explanation, Result
 
 Array = Any
 NAME = "wiring"
-_CASE = "case."
-
-
 _MOST_CASES = 3
 """In how many cases an edge is looked for: places that are alike in one of them may differ in another."""
 
@@ -87,7 +83,7 @@ def _suspects(subject: Subject, results: Sequence[Result]) -> Iterator[Result]:
         sources = [
             verdicts.get((source, *place, Mode.END_TO_END))
             for source in component.inputs.values()
-            if not source.startswith(_CASE)
+            if not source.startswith(CASE)
         ]
         if component.step and alone is Verdict.PASS and all(v is Verdict.PASS for v in sources):
             yield result
@@ -102,23 +98,16 @@ class _Run:
         components = subject.file.contents.components
         self._components = {component.name: component for component in components}
         self.order = {component.name: n for n, component in enumerate(components)}
-        self._goldens = {
-            golden.component: golden
-            for golden in subject.file.contents.goldens
-            if (golden.case, golden.dtype) == (case, dtype)
-        }
         port = subject.port(dtype)
         assert isinstance(port, Isolated), "an isolated result came from a port that runs components"
         self._port = port
         inputs = {name: self._case[name] for name in TRACE_INPUTS}
         outputs = port.trace(inputs, frozenset(self._components))
-        self._values = {name: np.asarray(value) for name, value in outputs.items()}
-        self._values |= {f"{_CASE}{name}": value for name, value in inputs.items()}
-        real = self._case["attention_mask"] != 0
-        self._places = Places(queries=real, keys=real)
+        self._pass = Forward.of(subject.file, case, dtype, outputs)
+        self._values = self._pass.values
 
     def traced(self, component: Component) -> bool:
-        return all(name in self._values for name in (component.name, *component.inputs.values()))
+        return self._pass.has(component)
 
     def consistent(self, component: Component) -> bool:
         """Whether the component, fed from where it should be, gives what the forward pass had."""
@@ -160,22 +149,16 @@ class _Run:
         )
 
     def _gives(self, component: Component, changed: Mapping[str, Array]) -> bool:
-        inputs = {argument: self._values[source] for argument, source in component.inputs.items()}
         try:
-            output = np.asarray(self._port.apply(component.name, {**inputs, **changed})[component.name])
+            return self._pass.fed(self._port, component, changed).verdict is Verdict.PASS
         except (
             Exception
         ):  # whatever a port raises for an input that it was not made for: then it was not that one
             return False
-        there = self._values[component.name]
-        if output.shape != there.shape or output.dtype != there.dtype:
-            return False
-        golden = self._goldens[component.name]
-        return judge(component, golden, Mode.ISOLATED, output, there, self._places).verdict is Verdict.PASS
 
     def _candidates(self, component: Component, argument: str, right: str) -> Iterator[tuple[str, Array]]:
         """Everything that could have been taken instead, nearest first: of this run, and as the reference had it."""
-        if right.startswith(_CASE):
+        if right.startswith(CASE):
             yield from self._instead_of_case(right)
             return
         axes = STEPS[component.step or ""].arguments[argument]
@@ -191,7 +174,7 @@ class _Run:
                 if value is not None:
                     yield name, value
         for name in names:
-            golden = self._goldens.get(name)
+            golden = self._pass.goldens.get(name)
             recorded = None if golden is None else self._subject.file.output(golden)
             if recorded is not None and not np.array_equal(recorded, self._values.get(name, np.nan)):
                 value = _as(recorded, self._components[name].axes, shape, axes)

@@ -80,7 +80,7 @@ class Decoded:
             return self._slots(self.parts[-1][name], component, recorded, tokens)
         along = component.axes.split().index("T")
         value = np.concatenate([*self._rows(component, recorded)], axis=along)
-        if component.step != "scores":
+        if component.step not in ("scores", "capped_scores"):
             return value
         read = np.searchsorted(self.read, tokens, side="right")
         until = np.asarray(self.read)[read][:, None]

@@ -1,4 +1,4 @@
-"""One forward pass of a port, to hold the port against itself: fed with what the pass had, a component gives it again."""
+"""One forward pass of a port, to hold the port against itself: fed as it was there, a component gives it again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -30,16 +30,16 @@ def replays(file: GoldenFile, recorded: Golden | FactIn, mode: Mode) -> bool:
     if mode is Mode.END_TO_END:
         return not _parts(file, recorded)
     return _tokens(file, recorded.case) > 1 and (
-        bool(_parts(file, recorded)) or not _angles_change(file, recorded)
+        bool(_parts(file, recorded)) or not angles_change(file, recorded.case)
     )
 
 
-def _angles_change(file: GoldenFile, golden: Golden) -> bool:
-    """Whether what is recorded of a whole pass says nothing of decode: dynamic RoPE turns by the longest position."""
+def angles_change(file: GoldenFile, case: str) -> bool:
+    """Whether what is known of a whole pass says nothing of decode: dynamic RoPE turns by the longest position."""
     angles = [component for component in file.contents.components if component.step in ("cos", "sin")]
     if not any(depend_on_length(component.settings, sys.maxsize) for component in angles):
         return False  # without a look at any tensor
-    longest = 1 + int(file.case_inputs(golden.case)["positions"].max())
+    longest = 1 + int(file.case_inputs(case)["positions"].max())
     return any(depend_on_length(component.settings, longest) for component in angles)
 
 

@@ -40,6 +40,7 @@ from harness.weights import Weights
 Array = Any
 Recorded = Golden | FactIn
 NOT_OFFERED = "the port does not offer this component"
+NO_APPLY = "the port does not offer `apply`"
 NO_CACHE = "the port does not offer `init_cache`, `step` and `read_cache`"
 
 
@@ -109,7 +110,7 @@ class Session:
         port = self.port(golden.dtype)
         component = self.file.component(golden.component)
         if not isinstance(port, Isolated):
-            return unmeasured(component, golden, Mode.ISOLATED, "the port does not offer `apply`")
+            return unmeasured(component, golden, Mode.ISOLATED, NO_APPLY)
         inputs = self.file.inputs(golden)
         try:
             outputs = port.apply(golden.component, inputs)
@@ -198,7 +199,7 @@ class Session:
             return failed(component, golden, mode, raised(error))
         if mode is Mode.END_TO_END:
             case = self.file.case_inputs(golden.case)
-            whole = _whole(recorded.shape, component.axes, case["query_index"])
+            whole = whole_shape(recorded.shape, component.axes, case["query_index"])
             if value.shape != whole:
                 return failed(
                     component, golden, mode, f"shape {value.shape}, where the whole output has {whole}"
@@ -283,7 +284,7 @@ def in_order(file: GoldenFile, goldens: Iterable[Golden], facts: Iterable[FactIn
     ]
 
 
-def _whole(shape: tuple[int, ...], axes: str, query_index: Array) -> tuple[int, ...]:
+def whole_shape(shape: tuple[int, ...], axes: str, query_index: Array) -> tuple[int, ...]:
     """The shape of an output at every token position, not only at the recorded ones."""
     letters = axes.split()
     return tuple(

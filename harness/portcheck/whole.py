@@ -1,0 +1,144 @@
+"""`trace`: one pass against the contract, against a second one, and against one that is asked for less."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.errors import nearest
+from harness.model import LOGITS, Component, Mode, Verdict
+from harness.portcheck.asked import Asked, Broken, copied, misshapen
+from harness.portcheck.trouble import Trouble, difference
+from harness.replay.forward import CASE, Forward
+from harness.replay.port import told
+
+Array = Any
+_DRAWN = "nothing in it may be drawn, or left over from an earlier call"
+
+
+class Whole:
+    """A port's pass over a case. troubles: filled while it is looked at; values: those that are worth comparing."""
+
+    def __init__(self, asked: Asked) -> None:
+        """Raises Broken where there is no pass to look at."""
+        self._asked = asked
+        self._names = [component.name for component in asked.components]
+        self.troubles: list[Trouble] = []
+        self.handed_out = asked.trace(self._names)
+        self.forward = Forward.of(asked.file, asked.case, asked.dtype, dict(self._readable(self.handed_out)))
+        self.troubles += [*self._names_wrong(), *self._not_finite(), *self._composites()]
+        self.troubles += [*self._twice(), *self._fewer()]
+
+    @property
+    def lacking(self) -> list[Component]:
+        """The components that it does not hand out."""
+        return [component for component in self._asked.components if component.name not in self.handed_out]
+
+    def _readable(self, outputs: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
+        """The arrays among what was handed out, in the shape and dtype that were asked for."""
+        for component in self._asked.components:
+            if component.name not in outputs:
+                continue
+            try:
+                value = copied(outputs[component.name])
+            except (
+                Exception
+            ) as error:  # JAX computes when the array is asked for, and a table's row finds no value
+                what = f"what `trace` hands out of it cannot be read: {told(error)}"
+                self.troubles.append(
+                    Trouble("trace", what, "mend the call or the row of the table", component)
+                )
+                continue
+            wrong = misshapen(value, self._asked.whole_shape(component), self._asked.dtype)
+            if wrong:
+                way_out = f"hand it out as {component.axes}, at every token"
+                self.troubles.append(
+                    Trouble(
+                        "trace", f"what `trace` hands out of it {wrong}", way_out, component, by_kind=True
+                    )
+                )
+            else:
+                yield component.name, value
+
+    def _names_wrong(self) -> Iterator[Trouble]:
+        if LOGITS in self._names and LOGITS not in self.handed_out:
+            yield Trouble("trace", f"`trace` hands out no {LOGITS}", "every port hands out its logits")
+        for name in self.handed_out:
+            if name not in self._names:
+                what = f"`trace` hands out {name}, which was not asked for{nearest(str(name), self._names)}"
+                yield Trouble("trace", what, "hand out those of `names` that there are, by these names")
+
+    def _not_finite(self) -> Iterator[Trouble]:
+        """A component that makes NaN or infinities of finite numbers, and not because the reference overflows, too."""
+        places = self.forward.places
+        for component in self._asked.components:
+            if component.step is None or not self.forward.has(component):
+                continue
+            sources = [source for source in component.inputs.values() if not source.startswith(CASE)]
+            if self._finite(component.name) or not all(map(self._finite, sources)):
+                continue
+            golden = self._asked.file.output(self._asked.goldens[component.name])
+            if np.isfinite(golden.astype(np.float32)).all():
+                value = self.forward.values[component.name].astype(np.float32)
+                strange = np.argwhere(places.valid(component.axes) & ~np.isfinite(value))[0].tolist()
+                what = "it is not finite where all that it takes in is"
+                yield Trouble(
+                    "trace", what, "look at its mask, its eps or its dtype", component, f"first at {strange}"
+                )
+
+    def _finite(self, name: str) -> bool:
+        """At the real tokens: what padding is computed from is nobody's concern."""
+        component, value = self._asked.file.component(name), self.forward.values[name].astype(np.float32)
+        return bool(
+            np.isfinite(value[np.broadcast_to(self.forward.places.valid(component.axes), value.shape)]).all()
+        )
+
+    def _composites(self) -> Iterator[Trouble]:
+        for component in self._asked.components:
+            own, value = component.composite_of, self.forward.values.get(component.name)
+            if own is None or value is None or own not in self.forward.values:
+                continue
+            result = self.forward.again(self._asked.file.component(own), value, Mode.ISOLATED)
+            if result.verdict is Verdict.FAIL:
+                what = "as a whole it hands out something else than its last step does"
+                yield Trouble("trace", what, f"hand out what {own} is", component, difference(result))
+
+    def _twice(self) -> Iterator[Trouble]:
+        """Bit by bit: it is the same program on the same inputs."""
+        again = self._asked.trace(self._names)
+        for component in self._asked.components:
+            name = component.name
+            if name not in self.forward.values:
+                continue
+            there = self.forward.values[name]
+            if name not in again or not np.array_equal(copied(again[name]), there, equal_nan=True):
+                yield Trouble(
+                    "trace", "the same `trace` gives something else the second time", _DRAWN, component
+                )
+
+    def _fewer(self) -> Iterator[Trouble]:
+        """Asked for half of it, a compiler may order roundings otherwise, as it may in a whole run."""
+        names = {*self._names[::2], *([LOGITS] if LOGITS in self._names else [])}
+        try:
+            outputs = self._asked.trace(names)
+        except Broken as broken:
+            yield Trouble(
+                "trace", f"asked for half of the names, {broken.trouble.what}", broken.trouble.way_out
+            )
+            return
+        surplus = [name for name in self._names if name in outputs and name not in names]
+        if surplus:
+            what = f"asked for other names, `trace` hands out {surplus[0]}, which was not asked for"
+            yield Trouble("trace", what, "hand out those of `names` that there are, and no others")
+        for component in self._asked.components:
+            name = component.name
+            if name not in names or name not in self.forward.values:
+                continue
+            what = "asked for fewer names, `trace` gives something else"
+            way_out = "take values by their names, never by their order"
+            if name not in outputs:
+                yield Trouble("trace", what, way_out, component, "nothing at all")
+                continue
+            result = self.forward.again(component, copied(outputs[name]), Mode.END_TO_END)
+            if result.verdict is Verdict.FAIL:
+                yield Trouble("trace", what, way_out, component, difference(result))
