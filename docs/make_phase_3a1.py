@@ -53,6 +53,9 @@ class Unturned:
     def __init__(self, port):
         self._port = port
 
+    def wire(self, components):
+        self._port.wire(components)
+
     def trace(self, inputs, names):
         return self._port.trace(inputs, names)
 

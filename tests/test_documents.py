@@ -147,7 +147,7 @@ def test_every_command_has_an_example_and_its_help_shows_it(monkeypatch, capsys)
     names = {info.callback.__name__ for info in app.registered_commands}
     assert names == set(EXAMPLES)
     for name in sorted(names):
-        shown = goldens(name, "--help").out
+        shown = goldens(name.replace("_", "-"), "--help").out
         for what, typed in EXAMPLES[name].items():
             assert f"  # {what}\n" in shown
             assert f"    {typed}\n" in shown

@@ -115,7 +115,9 @@ class ModelPort:
         Raises NotOffered for what the table does not have, and TapError where the pass computes it otherwise.
         """
         if not self._wiring:
-            raise ValueError("tell the port what its components take in, by `wire`, before one is run alone")
+            raise ValueError(
+                "the port was not told what its components take in: a port around it hands on `wire(components)`"
+            )
         component = self._wiring.get(name)
         if component is None or component.step is None:
             raise NotOffered(name)
@@ -252,15 +254,16 @@ def _as_taken(value: Array, wanted: Any, name: str, argument: str) -> Array:
 def _refuse_loose(
     program: Program, part: Slice, given: Mapping[Variable, Array], component: Component
 ) -> None:
-    """A component is what its inputs make it. Raises TapError where the model takes in more, or does not use one."""
+    """A component is what its inputs make it. Raises TapError where the model makes it of more.
+
+    Where it makes it of less, the numbers tell.
+    """
     inputs = {variable: name for name, variable in program.inputs.items()}
     loose = [inputs[leaf] for leaf in part.leaves if leaf in inputs and leaf not in given]
-    unused = [cut for cut in given if cut not in part.leaves and cut not in inputs]
-    if loose or unused:
-        more = f"computes it from {', '.join(loose)}" if loose else "does not use all of them"
+    if loose:
         raise TapError(
-            f"{component.name} takes in {', '.join(component.inputs)}, but this model {more}: "
-            "say in `takes` where these are"
+            f"{component.name} takes in {', '.join(component.inputs)}, but this model computes it from "
+            f"{', '.join(loose)}: say in `takes` where these are"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commandline import runner
+from tests.commandline import runner, tell
 from tests.commands.waiting import write_waiting
 
 ROOT = Path(__file__).parents[2]
@@ -14,6 +14,7 @@ SUITE = """
 checkpoint = "../checkpoint"
 dtypes = ["float32"]
 cases = ["tiny-norm"]
+facts = ["config"]
 
 [[randomized]]
 name = "random-1"
@@ -27,12 +28,26 @@ padding = "left"
 @pytest.fixture
 def goldens(monkeypatch, capsys, tmp_path):
     """Run `goldens` in a project with `checkpoint/`, `suites/small.toml` and the port of `qwen_flax`."""
-    shutil.copytree(ROOT / "goldens" / "checkpoints" / "qwen2-tiny", tmp_path / "checkpoint")
-    (tmp_path / "suites").mkdir()
-    (tmp_path / "suites" / "small.toml").write_text(SUITE)
-    (tmp_path / "pyproject.toml").write_text('[tool.goldens]\nport = "qwen_flax.port:make"\n')
+    _write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return runner(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The golden file of `suites/small.toml`, recorded once: `small.h5` in any such project."""
+    folder = tmp_path_factory.mktemp("small")
+    _write_project(folder)
+    told = tell(folder, "record", "suites/small.toml")
+    assert told.status == 0, told.err
+    return (folder / "small.h5").read_bytes()
+
+
+def _write_project(folder):
+    shutil.copytree(ROOT / "goldens" / "checkpoints" / "qwen2-tiny", folder / "checkpoint")
+    (folder / "suites").mkdir()
+    (folder / "suites" / "small.toml").write_text(SUITE)
+    (folder / "pyproject.toml").write_text('[tool.goldens]\nport = "qwen_flax.port:make"\n')
 
 
 @pytest.fixture

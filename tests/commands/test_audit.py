@@ -1,17 +1,17 @@
 """`goldens audit`: faults are caught where they are planted and named, and what is missed says why."""
 
 import json
-import subprocess
-import sys
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.audit import command
 from harness.audit.run import Auditor
 from qwen_flax import port as qwen_flax
 from tests import fakes
+from tests.commandline import tell
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = str(ROOT / "goldens" / "qwen2-tiny.h5")
@@ -70,26 +70,20 @@ EXACT = ("config", "config-window-on")
 NOT_PLANTED = ("answer", "head-norms-skipped")
 
 
-@dataclass(frozen=True)
-class Told:
-    status: int
-    out: str
-    err: str
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_kept():
+    """Those of other tests serve these, too: an audit has a folder of its own (tests/conftest.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "compiled_once", nullcontext)
+        yield
 
 
 @pytest.fixture(scope="module")
 def whole():
     """The project's own port in its own folder, as JSON and on the terminal."""
     names = {name for _, name in (*CAUGHT, EQUIVALENT, EXACT, NOT_PLANTED)}
-    command = ["audit", "goldens/qwen2-tiny.h5", "--case", "left-padded", "--json", "--every"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "harness.cli", *command, *options("--fault", *sorted(names))],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Told(ran.returncode, ran.stdout, ran.stderr)
+    asked = ("--case", "left-padded", "--json", "--every", *options("--fault", *sorted(names)))
+    return tell(ROOT, "audit", "goldens/qwen2-tiny.h5", *asked)
 
 
 @pytest.mark.parametrize("key", CAUGHT, ids=" ".join)

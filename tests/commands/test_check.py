@@ -19,11 +19,13 @@ PORT = ("--port", "qwen_flax.port:make")
 
 @pytest.fixture
 def check(goldens, monkeypatch):
-    """`goldens check checkpoint`, with one short case in the default suite."""
+    """`goldens check checkpoint`, with one short case and one family of facts in the default suite."""
     whole = suite.default_suite
 
     def short(checkpoint: str) -> suite.Suite:
-        return replace(whole(checkpoint), cases=("tiny-norm",), randomized=(), generation=())
+        return replace(
+            whole(checkpoint), cases=("tiny-norm",), randomized=(), generation=(), facts=("config",)
+        )
 
     monkeypatch.setattr(suite, "default_suite", short)
     monkeypatch.setattr(command, "default_suite", short)

@@ -26,9 +26,10 @@ def test_a_right_port_holds_and_the_same_seed_draws_the_same_inputs(goldens):
     assert not list(Path().glob(".hypothesis"))
 
 
-def test_what_fails_is_shrunk_told_and_repeated_by_its_command(goldens):
+def test_what_fails_is_shrunk_and_told(goldens):
     """Ids of 500 and more are misread: one token shows it."""
-    told = goldens(*FUZZ, "tests.fuzz_ports:late_token", *SMALL, "--examples", "30", "--json")
+    small = ("--max-tokens", "2", "--max-rows", "1", "--examples", "30", "--include", "embed_tokens")
+    told = goldens(*FUZZ, "tests.fuzz_ports:late_token", *small, "--json")
     assert told.status == 1
     fuzz = json.loads(told.out)
     assert fuzz["verdict"] == "fail"
@@ -41,16 +42,17 @@ def test_what_fails_is_shrunk_told_and_repeated_by_its_command(goldens):
     assert fuzz["failure"]["run"]["first_wrong"]["component"] == "embed_tokens"
     assert "smallest: 1 row of 1 token, no padding, from position 0\n  500\n" in told.err
     assert "embed_tokens   smallest float32 end-to-end   FAIL   112 of 112 elements differ" in told.err
+
+
+def test_an_exception_inside_the_port_is_a_failure_and_repeated_by_its_command(goldens):
+    told = goldens(*FUZZ, "tests.fuzz_ports:raises_on_batches", *BATCHES, "--json")
+    assert told.status == 1
+    assert "smallest: 2 rows of 1 and 1 tokens, no padding, from position 0" in told.err
+    assert "the port raised IndexError: one row only" in told.err
+    fuzz = json.loads(told.out)
     again = json.loads(goldens(*fuzz["command"].split()[1:], "--json").out)
     assert again["failure"]["found"] == fuzz["failure"]["found"]
     assert again["failure"]["smallest"] == fuzz["failure"]["smallest"]
-
-
-def test_an_exception_inside_the_port_is_a_failure(goldens):
-    told = goldens(*FUZZ, "tests.fuzz_ports:raises_on_batches", *BATCHES)
-    assert told.status == 1
-    assert "smallest: 2 rows of 1 and 1 tokens, no padding, from position 0" in told.out
-    assert "the port raised IndexError: one row only" in told.out
 
 
 def test_what_is_compared_in_no_input_is_no_pass_unless_it_is_listed(goldens):

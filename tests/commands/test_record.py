@@ -13,13 +13,19 @@ RECORD = ("record", "suites/small.toml")
 GOLDEN = Path("small.h5")
 
 
-def recorded(goldens, *more):
-    told = goldens(*RECORD, *more)
-    assert told.status == 0, told.err
-    return GOLDEN.read_bytes()
+ONE_NORM = ("--case", "tiny-norm", "--keep", "components=norm")
+
+
+@pytest.fixture
+def recorded(goldens, small):
+    """Run `goldens` where the suite is recorded already."""
+    GOLDEN.write_bytes(small)
+    return goldens
 
 
 def test_a_suite_makes_a_golden_file_that_replays(goldens):
+    suite = Path("suites/small.toml")
+    suite.write_text(suite.read_text().replace('facts = ["config"]\n', ""))
     told = goldens(*RECORD)
     assert told.status == 0
     assert "148 goldens of 74 components in 2 cases, float32" in told.out
@@ -34,40 +40,35 @@ def test_a_suite_makes_a_golden_file_that_replays(goldens):
     assert families == {"config", "parameters", "tokenizer", "chat_template", "sampling", "draws"}
 
 
-def test_recording_again_changes_nothing_and_says_so(goldens):
-    before = recorded(goldens)
-    told = goldens(*RECORD)
+def test_recording_again_changes_nothing_and_says_so(recorded, small):
+    told = recorded(*RECORD)
     assert told.status == 0
     assert "recorded again, bit by bit the same; left as it is" in told.out
-    assert GOLDEN.read_bytes() == before
+    assert GOLDEN.read_bytes() == small
     assert not list(Path().glob("*.new"))
 
 
-def test_a_recording_that_differs_never_replaces_the_file(goldens, change_tensors):
-    before = recorded(goldens)
-
+def test_a_recording_that_differs_never_replaces_the_file(recorded, small, change_tensors):
     def scale(tensors):
         tensors["model.layers.1.mlp.up_proj.weight"] *= 2
 
     change_tensors(scale)
-    told = goldens(*RECORD)
+    told = recorded(*RECORD)
     assert told.status == 1
     assert "differs; left as it is" in told.out
     assert "parameter changed: model.layers.1.mlp.up_proj.weight" in told.out
-    assert GOLDEN.read_bytes() == before
+    assert GOLDEN.read_bytes() == small
     assert GoldenFile.open("small.h5.new").digest != GoldenFile.open("small.h5").digest
 
 
-def test_other_cases_are_a_difference(goldens):
-    before = recorded(goldens)
-    told = goldens(*RECORD, "--case", "random-1")
+def test_other_cases_are_a_difference(recorded, small):
+    told = recorded(*RECORD, "--case", "random-1")
     assert told.status == 1
     assert "case gone: tiny-norm" in told.out
-    assert GOLDEN.read_bytes() == before
+    assert GOLDEN.read_bytes() == small
 
 
-def test_the_checkpoint_is_named_as_seen_from_the_golden_file(goldens):
-    recorded(goldens)
+def test_the_checkpoint_is_named_as_seen_from_the_golden_file(recorded):
     assert GoldenFile.open(GOLDEN).contents.provenance["checkpoint"] == "checkpoint"
 
 
@@ -85,13 +86,13 @@ def test_output_checkpoint_dtype_case_and_keep(goldens, tmp_path):
 
 def test_provenance_says_what_was_run_and_nothing_of_the_environment(goldens, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "hush")
-    content = recorded(goldens)
+    assert goldens(*RECORD, *ONE_NORM).status == 0
     provenance = GoldenFile.open(GOLDEN).contents.provenance
     assert provenance["attention"] == "eager"
     assert provenance["architecture"] == "Qwen2ForCausalLM"
     assert {"torch", "transformers", "numpy", "h5py", "python"} <= set(provenance["versions"])
     assert set(provenance["checkpoint_files"]) == {"config.json", "model.safetensors"}
-    assert b"hush" not in content
+    assert b"hush" not in GOLDEN.read_bytes()
 
 
 def test_a_case_of_the_prompts_file_that_the_suite_leaves_out(goldens):
@@ -101,29 +102,30 @@ def test_a_case_of_the_prompts_file_that_the_suite_leaves_out(goldens):
 
 
 def test_what_is_kept_is_said(goldens):
-    recorded(goldens, "--keep", "components=norm,lm_head", "--keep", "tokens=0,-1")
+    kept = ("--keep", "components=norm,lm_head", "--keep", "tokens=0,-1")
+    assert goldens(*RECORD, "--case", "tiny-norm", *kept).status == 0
     provenance = GoldenFile.open(GOLDEN).contents.provenance
     assert provenance["kept"] == "2 of 74 components"
     assert provenance["keep"] == "components=norm,lm_head tokens=0,-1"
     assert "2 of 74 components" in goldens("show", "small.h5").out
 
 
-def test_a_damaged_file_is_neither_replaced_nor_in_the_way(goldens):
-    GOLDEN.write_bytes(recorded(goldens)[:1000])
+def test_a_damaged_file_is_neither_replaced_nor_in_the_way(goldens, small):
+    GOLDEN.write_bytes(small[:1000])
     told = goldens(*RECORD)
     assert told.status == 2
     assert "move it away, then record again" in told.err
     assert len(GOLDEN.read_bytes()) == 1000
 
 
-def test_a_golden_file_that_was_moved_asks_for_its_checkpoint(goldens):
-    recorded(goldens)
+def test_a_golden_file_that_was_moved_asks_for_its_checkpoint(recorded):
     Path("elsewhere").mkdir()
     GOLDEN.rename("elsewhere/small.h5")
-    told = goldens("replay", "elsewhere/small.h5")
+    replay = ("replay", "elsewhere/small.h5", "--include", "norm")
+    told = recorded(*replay)
     assert told.status == 2
     assert "say where it is with --checkpoint DIR" in told.err
-    assert goldens("replay", "elsewhere/small.h5", "--checkpoint", "checkpoint").status == 0
+    assert recorded(*replay, "--checkpoint", "checkpoint").status == 0
 
 
 def test_nan_is_no_golden(goldens, change_tensors):
@@ -136,7 +138,7 @@ def test_nan_is_no_golden(goldens, change_tensors):
 
 def test_a_setting_that_the_port_does_not_know_is_refused_by_name(goldens, change_config):
     change_config(clip_qkv=8)
-    recorded(goldens)
+    assert goldens(*RECORD, *ONE_NORM).status == 0
     told = goldens("replay", "small.h5")
     assert told.status == 2
     assert told.err.count("\n") == 1

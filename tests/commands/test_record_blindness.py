@@ -11,6 +11,8 @@ RECORD = ("record", "suites/small.toml")
 COMPLETE = """
 checkpoint = "../checkpoint"
 cases = ["left-padded", "right-padded", "far", "tiny-norm"]
+dtypes = ["float32"]
+facts = ["config"]
 """
 
 

@@ -9,7 +9,8 @@ pytest_plugins = ["pytester"]
 Run = Callable[..., pytest.RunResult]
 XDIST = ("-p", "xdist.plugin", "-n2", "-rN")
 SOME = 'dtypes="float32"'
-MODES = ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "no"]
+MODES = ["load", "loadgroup"]
+OTHERS = ["loadscope", "loadfile", "worksteal", "no"]
 
 
 def told(result: pytest.RunResult) -> list[str]:
@@ -26,12 +27,13 @@ def report(project: pytest.Pytester) -> list[dict]:
     return runs
 
 
-def test_the_same_as_serial(project: pytest.Pytester, parity: Run) -> None:
+@pytest.mark.parametrize("modes", [MODES, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=" ".join)
+def test_the_same_as_serial(project: pytest.Pytester, parity: Run, modes: list[str]) -> None:
     asked = ("--goldens-report=report.json", "--goldens-margins=4", "--goldens-unused=warn")
     serial = parity(*asked, "-rN", factory="make_faulty", keywords=SOME)
     serial.assert_outcomes(passed=8, failed=10)
     expected = told(serial), report(project)
-    for mode in MODES:
+    for mode in modes:
         result = parity(*asked, *XDIST, f"--dist={mode}", factory="make_faulty", keywords=SOME)
         result.assert_outcomes(passed=8, failed=10)
         assert (told(result), report(project)) == expected, mode

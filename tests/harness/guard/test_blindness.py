@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -19,8 +20,10 @@ from safetensors.numpy import load_file, save_file
 from harness.checkpoints import read_config
 from harness.guard.blindness import blind_spots, blind_spots_of_case
 from harness.inputs import CaseInputs, Rows, assemble
+from harness.record import recorder
+from harness.record.floors import Depth
 from harness.record.keep import parse
-from harness.record.recorder import Request, Silent, record
+from harness.record.recorder import Recorder, Request, Silent, record
 from harness.store.reader import GoldenFile
 from harness.weights import Weights
 
@@ -44,6 +47,13 @@ class Blind:
     edit: Callable[[dict], None] = lambda tensors: None
     keep: str = "components=*"
     names: tuple[str, ...] = ("one", "two", "three", "four", "five")
+
+
+@pytest.fixture(autouse=True)
+def no_floors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blind spots are found in what was recorded; noise floors take longer than all of it."""
+    shallow = partial(Recorder, depth=Depth(isolated=False, draws=0))
+    monkeypatch.setattr(recorder, "Recorder", shallow)
 
 
 def recorded(folder: Path, blind: Blind) -> tuple[GoldenFile, Weights]:
