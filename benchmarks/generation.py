@@ -21,7 +21,7 @@ from rich.table import Table
 
 from harness.checkpoints import read_config, resolve
 from harness.record import reference
-from harness.record.discover import find_decoder
+from harness.record.decoder import find_decoder
 from harness.record.generation import Written, write
 from harness.suite import build_generations, load_suite
 from qwen_flax import checkpoint as checkpoints

@@ -26,20 +26,25 @@ class Reference:
 
     @property
     def whole(self) -> bool:
-        """Whether it can be traced: a golden file may lack what a component takes in."""
+        """Whether it can be traced: a golden file may lack what a component takes in, or have it as a module."""
         sources = {source for c in self._components.values() for source in c.inputs.values()}
         handed_on = {c.composite_of for c in self._components.values() if c.composite_of}
-        return all(source in self._components or source.startswith("case.") for source in sources | handed_on)
+        known = all(c.composite_of is not None or _is_known(c) for c in self._components.values())
+        return known and all(
+            source in self._components or source.startswith("case.") for source in sources | handed_on
+        )
 
     def apply(self, name: str, inputs: Arrays) -> dict[str, Array]:
         component = self._components[name]
-        if component.step is None:
+        if not _is_known(component):
             raise NotOffered(name)
         parameters = {role: self._weights[stored] for role, stored in component.parameters.items()}
         if not component.exact:
             parameters = {role: wide(value) for role, value in parameters.items()}
         given = {argument: wide(value) for argument, value in inputs.items()}
-        output = STEPS[component.step].evaluate(Evaluation(_FLOAT64, given, parameters, component.settings))
+        output = STEPS[component.step or ""].evaluate(
+            Evaluation(_FLOAT64, given, parameters, component.settings)
+        )
         return {name: wide(output)}
 
     def trace(self, inputs: Arrays, names: Collection[str]) -> dict[str, Array]:
@@ -58,3 +63,8 @@ class Reference:
 
     def with_parameters(self, overrides: Arrays) -> "Reference":
         return Reference(list(self._components.values()), {**self._weights, **overrides})
+
+
+def _is_known(component: Component) -> bool:
+    """Whether there is a step to evaluate; what was recorded as a module has none."""
+    return component.step is not None and not STEPS[component.step].opaque

@@ -9,7 +9,8 @@ from harness.fuzz.drawn import Drawn
 from harness.fuzz.memory import MemoryFile, MemoryWriter
 from harness.model import Case, Contents, Golden, Parameter
 from harness.record import reference
-from harness.record.discover import discover, find_decoder
+from harness.record.decoder import find_decoder
+from harness.record.discover import discover
 from harness.record.floors import WHOLE, Depth
 from harness.record.keep import Keep
 from harness.record.recorder import Recorder, Silent, write_case

@@ -19,6 +19,17 @@ from harness.kinds.step import (
 )
 
 
+def _part(e: Evaluation) -> Array:
+    """x (B T I) -> (B T O), its channels from `start` to `stop`."""
+    return e.inputs["x"][..., e.settings["start"] : e.settings["stop"]]
+
+
+def _heads(e: Evaluation) -> Array:
+    """x (B T H·D) or (B T H D) -> (B H T D)."""
+    x = e.inputs["x"]
+    return e.xp.swap(x.reshape(*x.shape[:2], -1, e.settings["head_dim"]), 1, 2)
+
+
 def _keys(e: Evaluation) -> Array:
     """x (B K T D) -> (B H T D)."""
     return e.xp.repeat_heads(e.inputs["x"], e.settings["groups"])
@@ -26,9 +37,7 @@ def _keys(e: Evaluation) -> Array:
 
 def _values(e: Evaluation) -> Array:
     """x (B T K·D) -> (B H T D)."""
-    x = e.inputs["x"]
-    heads = x.reshape(*x.shape[:2], -1, e.settings["head_dim"])
-    return e.xp.repeat_heads(e.xp.swap(heads, 1, 2), e.settings["groups"])
+    return e.xp.repeat_heads(_heads(e), e.settings["groups"])
 
 
 def _scores(e: Evaluation) -> Array:
@@ -67,10 +76,7 @@ def _context_variance(e: Evaluation, output: Array, u: float) -> Array:
 
 def _split_heads(e: Evaluation, of: str) -> Array:
     """(B K T D): what is expanded, its heads apart."""
-    x = e.inputs["x"]
-    if of == "k":
-        return x
-    return e.xp.swap(x.reshape(*x.shape[:2], -1, e.settings["head_dim"]), 1, 2)
+    return e.inputs["x"] if of == "k" else _heads(e)
 
 
 def _expanded_by(order: Callable[[Evaluation, int], Array], of: str, e: Evaluation) -> Array:
@@ -217,6 +223,48 @@ _CONTEXTS = (
     ),
     Hypothesis("heads_tiled", "value heads met in tiled order", change=_values_tiled),
     *_in_low_precision("probs", "v"),
+)
+
+
+def _other_part(e: Evaluation, last: bool) -> Array:
+    size = e.settings["stop"] - e.settings["start"]
+    return e.inputs["x"][..., -size:] if last else e.inputs["x"][..., :size]
+
+
+def _every_other(e: Evaluation) -> Array:
+    """Parts that lie channel by channel beside each other, where they lie one behind another."""
+    size, channels = e.settings["stop"] - e.settings["start"], e.inputs["x"].shape[-1]
+    return e.inputs["x"][..., e.settings["start"] // size :: channels // size][..., :size]
+
+
+PART = Step(
+    "part",
+    {"x": "B T I"},
+    "B T O",
+    _part,
+    hypotheses=(
+        Hypothesis(
+            "first_part", "the first part instead of its own", evaluate=partial(_other_part, last=False)
+        ),
+        Hypothesis("last_part", "the last part instead of its own", evaluate=partial(_other_part, last=True)),
+        Hypothesis("parts_interleaved", "parts taken channel by channel in turn", evaluate=_every_other),
+    ),
+)
+
+
+def _heads_dim_major(e: Evaluation) -> Array:
+    x = e.inputs["x"]
+    return x.reshape(*x.shape[:2], e.settings["head_dim"], -1).transpose(0, 3, 1, 2)
+
+
+HEADS = Step(
+    "heads",
+    {"x": "B T I"},
+    "B H T D",
+    _heads,
+    hypotheses=(
+        Hypothesis("heads_dim_major", "heads split as (D H) instead of (H D)", evaluate=_heads_dim_major),
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Looking up rows of a table."""
+"""Looking up rows of a table; in some models they are scaled."""
 
 from functools import partial
 
@@ -19,9 +19,15 @@ def _scaled(e: Evaluation) -> Array:
     return rows * rows.shape[-1] ** 0.5
 
 
-def _zero(e: Evaluation) -> Array:
-    return evaluate(e) * 0
+def _zero(e: Evaluation) -> Evaluation:
+    return e.with_parameters(weight=e.parameters["weight"] * 0)
 
+
+_ROWS = (
+    Hypothesis("ids_shifted_up", "row of the next token id", change=partial(_shifted, 1)),
+    Hypothesis("ids_shifted_down", "row of the token id before", change=partial(_shifted, -1)),
+    Hypothesis("parameters_zero", "weight is zero: never loaded", change=_zero),
+)
 
 HYPOTHESES = (
     Hypothesis(
@@ -30,9 +36,40 @@ HYPOTHESES = (
         evaluate=_scaled,
         variance=lambda e, output, u: rounding(e.xp, u, output, output),
     ),
-    Hypothesis("ids_shifted_up", "row of the next token id", change=partial(_shifted, 1)),
-    Hypothesis("ids_shifted_down", "row of the token id before", change=partial(_shifted, -1)),
-    Hypothesis("parameters_zero", "weight is zero: never loaded", evaluate=_zero),
+    *_ROWS,
+)
+
+
+def _scaled_rows(e: Evaluation) -> Array:
+    """Times `scale`, which is rounded to the model's dtype first, as Gemma has it, or times `multiplier` as it is."""
+    return evaluate(e) * (
+        e.xp.number(e.settings["scale"]) if "scale" in e.settings else e.settings["multiplier"]
+    )
+
+
+def _scaled_by(power: int, e: Evaluation) -> Array:
+    scale = e.settings["scale"] if "scale" in e.settings else e.settings["multiplier"]
+    return evaluate(e) * scale**power
+
+
+def _twice_rounded(e: Evaluation, output: Array, u: float) -> Array:
+    """The scale, and the product."""
+    return rounding(e.xp, u, output, output)
+
+
+SCALED_HYPOTHESES = (
+    *(
+        Hypothesis(name, says, evaluate=partial(_scaled_by, power))
+        for name, says, power in (
+            ("scale_missing", "rows not scaled", 0),
+            ("scale_twice", "rows scaled twice", 2),
+            ("scale_inverse", "rows divided by the scale instead of multiplied", -1),
+        )
+    ),
+    *_ROWS,
 )
 
 EMBEDDING = Step("embedding", {"token_ids": "B T"}, "B T C", evaluate, hypotheses=HYPOTHESES)
+SCALED_EMBEDDING = Step(
+    "scaled_embedding", {"token_ids": "B T"}, "B T C", _scaled_rows, _twice_rounded, SCALED_HYPOTHESES
+)

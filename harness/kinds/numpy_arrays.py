@@ -38,6 +38,10 @@ class NumpyArrays:
     def wide(self, x: Array) -> Array:
         return x.astype(self.wide_dtype, copy=False)
 
+    def number(self, value: float) -> float:
+        """The number of the model's dtype that is nearest."""
+        return float(np.asarray(value).astype(self.dtype))
+
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """x (... I), weight (O I), bias (O) -> (... O)."""
         product = x @ weight.T
@@ -48,6 +52,10 @@ class NumpyArrays:
         x, weight = x.astype(np.float32), weight.astype(np.float32)
         squares = self.wide(np.square(x) @ np.square(weight).T)
         return squares if bias is None else squares + np.square(bias)
+
+    def mean(self, x: Array) -> Array:
+        """Over the last axis, which stays with length 1."""
+        return np.mean(x, axis=-1, keepdims=True)
 
     def mean_square(self, x: Array) -> Array:
         """Over the last axis, which stays with length 1."""
@@ -70,6 +78,20 @@ class NumpyArrays:
 
     def silu(self, x: Array) -> Array:
         return x / (1 + np.exp(-x))
+
+    def gelu(self, x: Array) -> Array:
+        return x / 2 * (1 + self.erf(x * 0.5**0.5))
+
+    def gelu_tanh(self, x: Array) -> Array:
+        return x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+    def layer_norm(self, x: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
+        """Over the last axis, in at least float32."""
+        wide = self.wide(x)
+        centred = wide - self.mean(wide)
+        normed = centred * self.rsqrt(self.mean_square(centred) + eps)
+        weighted = normed if weight is None else normed * weight
+        return self.narrow(weighted if bias is None else weighted + bias)
 
     def sigmoid(self, x: Array) -> Array:
         return 1 / (1 + np.exp(-x))

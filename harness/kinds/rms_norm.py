@@ -1,9 +1,15 @@
 """Root-mean-square norm, over the hidden size or over each head.
 
-Zhang and Sennrich 2019, "Root Mean Square Layer Normalization". The reference computes in float32, rounds to the
-model's dtype, and multiplies by the weight last.
+Zhang and Sennrich 2019, "Root Mean Square Layer Normalization". References compute it in float32. Most round to the
+model's dtype and multiply by the weight last; where the setting `weighted` is there, the weight is multiplied in
+float32, and the product is rounded:
+
+    wide        weight (OLMo 2)
+    plus_one    1 + weight (Gemma)
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from harness.kinds.step import U32, Array, CastOrder, Evaluation, Hypothesis, Step, rounding
@@ -15,10 +21,30 @@ def _split(e: Evaluation) -> Array:
     return x if size is None else x.reshape(*x.shape[:2], -1, size)
 
 
-def evaluate(e: Evaluation) -> Array:
+def _normed(e: Evaluation) -> Array:
     x = e.xp.wide(_split(e))
-    normed = x * e.xp.rsqrt(e.xp.mean_square(x) + e.settings["eps"])
-    return e.parameters["weight"] * e.xp.narrow(normed)
+    return x * e.xp.rsqrt(e.xp.mean_square(x) + e.settings["eps"])
+
+
+def _weight(e: Evaluation) -> Array:
+    """What the reference multiplies by, in exact arithmetic."""
+    weight = e.parameters["weight"]
+    return 1 + weight if e.settings.get("weighted") == "plus_one" else weight
+
+
+def _weighted_last(e: Evaluation) -> Array:
+    return e.parameters["weight"] * e.xp.narrow(_normed(e))
+
+
+def _weighted_wide(e: Evaluation) -> Array:
+    weight = e.xp.wide(e.parameters["weight"])
+    if e.settings.get("weighted") == "plus_one":
+        weight = 1.0 + weight
+    return e.xp.narrow(weight * _normed(e))
+
+
+def evaluate(e: Evaluation) -> Array:
+    return _weighted_wide(e) if "weighted" in e.settings else _weighted_last(e)
 
 
 def variance(e: Evaluation, output: Array, u: float) -> Array:
@@ -37,7 +63,7 @@ def _eps(value: float, e: Evaluation) -> Evaluation | None:
 
 def _eps_outside_root(e: Evaluation) -> Array:
     x = _split(e)
-    return e.parameters["weight"] * x / (e.xp.mean_square(x) ** 0.5 + e.settings["eps"])
+    return _weight(e) * x / (e.xp.mean_square(x) ** 0.5 + e.settings["eps"])
 
 
 def _mean_subtracted(e: Evaluation) -> Array:
@@ -47,19 +73,38 @@ def _mean_subtracted(e: Evaluation) -> Array:
 
 def _sum_not_mean(e: Evaluation) -> Array:
     x = _split(e)
-    return e.parameters["weight"] * x / (e.xp.total(x**2) + e.settings["eps"]) ** 0.5
+    return _weight(e) * x / (e.xp.total(x**2) + e.settings["eps"]) ** 0.5
 
 
 def _root_missing(e: Evaluation) -> Array:
     x = _split(e)
-    return e.parameters["weight"] * x / (e.xp.mean_square(x) + e.settings["eps"])
+    return _weight(e) * x / (e.xp.mean_square(x) + e.settings["eps"])
 
 
 def _over_all_heads(e: Evaluation) -> Array:
     """One mean square for all heads together."""
     x, split = e.inputs["x"], _split(e)
     normed = x / (e.xp.mean_square(x) + e.settings["eps"]) ** 0.5
-    return e.parameters["weight"] * normed.reshape(split.shape)
+    return _weight(e) * normed.reshape(split.shape)
+
+
+def _weighted_by(weight: Callable[[Array], Array], e: Evaluation) -> Evaluation:
+    """Multiplied by what `weight` makes of the weight, whatever the reference adds to it."""
+    by = weight(e.parameters["weight"])
+    settings = {name: value for name, value in e.settings.items() if name != "weighted"}
+    return replace(e.with_parameters(weight=by), settings=settings)
+
+
+def _weight_alone(e: Evaluation) -> Evaluation | None:
+    return _weighted_by(lambda w: w, e) if e.settings.get("weighted") == "plus_one" else None
+
+
+def _weight_plus_one(e: Evaluation) -> Evaluation | None:
+    return None if e.settings.get("weighted") == "plus_one" else _weighted_by(lambda w: 1 + w, e)
+
+
+def _weight_twice(e: Evaluation) -> Evaluation:
+    return _weighted_by(lambda w: _weight(e) ** 2, e)
 
 
 def _heads_dim_major(e: Evaluation) -> Evaluation | None:
@@ -85,18 +130,19 @@ HYPOTHESES = (
     Hypothesis(
         "weight_plus_one",
         "multiplied by 1 + weight (as Gemma does) instead of weight",
-        change=lambda e: e.with_parameters(weight=1 + e.parameters["weight"]),
+        change=_weight_plus_one,
+    ),
+    Hypothesis(
+        "weight_without_one",
+        "multiplied by weight instead of 1 + weight",
+        change=_weight_alone,
     ),
     Hypothesis(
         "weight_missing",
         "not multiplied by its weight",
-        change=lambda e: e.with_parameters(weight=e.parameters["weight"] * 0 + 1),
+        change=partial(_weighted_by, lambda w: w * 0 + 1),
     ),
-    Hypothesis(
-        "weight_twice",
-        "multiplied by its weight twice",
-        change=lambda e: e.with_parameters(weight=e.parameters["weight"] ** 2),
-    ),
+    Hypothesis("weight_twice", "multiplied by its weight twice", change=_weight_twice),
     Hypothesis(
         "parameters_zero",
         "weight is zero: never loaded",
@@ -112,16 +158,14 @@ HYPOTHESES = (
 )
 
 
-def _weight_before_rounding(e: Evaluation) -> Array:
-    x = e.xp.wide(_split(e))
-    normed = x * e.xp.rsqrt(e.xp.mean_square(x) + e.settings["eps"])
-    return e.xp.narrow(e.xp.wide(e.parameters["weight"]) * normed)
+def _weighted_after(e: Evaluation) -> Array:
+    """Where the reference rounds last."""
+    return e.xp.narrow(_weight(e)) * e.xp.narrow(_normed(e))
 
 
 CAST_ORDERS = (
-    CastOrder(
-        "weight_before_rounding", "weight multiplied in float32, and rounded once", _weight_before_rounding
-    ),
+    CastOrder("weight_before_rounding", "weight multiplied in float32, and rounded once", _weighted_wide),
+    CastOrder("weight_after_rounding", "rounded, and then multiplied by the weight", _weighted_after),
 )
 
 RMS_NORM = Step("rms_norm", {"x": "B T C"}, "B T C", evaluate, variance, HYPOTHESES, CAST_ORDERS)

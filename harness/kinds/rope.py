@@ -1,6 +1,7 @@
 """Turning heads by the cosines and sines of their token's position.
 
-Su et al. 2021, "RoFormer", in the half-split layout: channel i turns together with channel i + D/2.
+Su et al. 2021, "RoFormer", in the half-split layout: channel i turns together with channel i + D/2. Where cosines and
+sines are of fewer channels than a head has (`head_dim`), the first channels of each head turn; the rest stands still.
 """
 
 from collections.abc import Callable
@@ -23,17 +24,40 @@ def _halves_turned(e: Evaluation) -> tuple[Array, Array]:
     return x * cos[:, None], crossed * sin[:, None]
 
 
+Pair = Callable[[Evaluation], tuple[Array, Array]]
+"""The two products whose sum is what a port turns a head into, each (B H T D)."""
+
+
+def _apart(e: Evaluation) -> tuple[Evaluation, Array | None]:
+    """With the channels that turn alone, and those that stand still, (B H T D'), if there are any."""
+    x, turning = e.inputs["x"], e.inputs["cos"].shape[-1]
+    size = e.settings.get("head_dim", turning)
+    if size == turning:
+        return e, None
+    heads = x.reshape(*x.shape[:2], -1, size)
+    still = e.xp.swap(heads[..., turning:], 1, 2)
+    return e.with_inputs(x=heads[..., :turning].reshape(*x.shape[:2], -1)), still
+
+
+def _by(pair: Pair, e: Evaluation) -> Array:
+    turning, still = _apart(e)
+    straight, crossed = pair(turning)
+    turned = straight + crossed
+    return turned if still is None else e.xp.concat((turned, still), -1)
+
+
+def _variance_by(pair: Pair, e: Evaluation, output: Array, u: float) -> Array:
+    turning, still = _apart(e)
+    spread = rounding(e.xp, u, *pair(turning), output[..., : e.inputs["cos"].shape[-1]])
+    return spread if still is None else e.xp.concat((spread, still * 0), -1)
+
+
 def _rope(e: Evaluation) -> Array:
-    straight, crossed = _halves_turned(e)
-    return straight + crossed
+    return _by(_halves_turned, e)
 
 
 def _rope_variance(e: Evaluation, output: Array, u: float) -> Array:
-    return rounding(e.xp, u, *_halves_turned(e), output)
-
-
-Pair = Callable[[Evaluation], tuple[Array, Array]]
-"""The two products whose sum is what a port turns a head into, each (B H T D)."""
+    return _variance_by(_halves_turned, e, output, u)
 
 
 def _as_halves(e: Evaluation, cos: Array, sin: Array, sign: float = 1.0) -> tuple[Array, Array]:
@@ -115,14 +139,9 @@ def _theta_known(e: Evaluation) -> Evaluation | None:
 def _turned(
     name: str, says: str, pair: Pair, change: Callable[[Evaluation], Evaluation | None] | None = None
 ) -> Hypothesis:
-    def evaluate(e: Evaluation) -> Array:
-        straight, crossed = pair(e)
-        return straight + crossed
-
-    def variance(e: Evaluation, output: Array, u: float) -> Array:
-        return rounding(e.xp, u, *pair(e), output)
-
-    return Hypothesis(name, says, change=change, evaluate=evaluate, variance=variance)
+    return Hypothesis(
+        name, says, change=change, evaluate=partial(_by, pair), variance=partial(_variance_by, pair)
+    )
 
 
 TURNS = (

@@ -103,6 +103,7 @@ class Step:
     hypotheses: the mistakes that ports make in it
     cast_orders: the other orders of roundings that ports have
     by_output: parameters whose first axis is the output's last, so that a part of the outputs can be evaluated alone
+    opaque: it is not known what is computed, so that nothing can be evaluated but by the reference itself
     """
 
     name: str
@@ -113,6 +114,7 @@ class Step:
     hypotheses: tuple[Hypothesis, ...] = ()
     cast_orders: tuple[CastOrder, ...] = ()
     by_output: tuple[str, ...] = ()
+    opaque: bool = False
 
     @property
     def exact(self) -> bool:

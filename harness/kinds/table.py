@@ -3,10 +3,21 @@
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from harness.kinds.attention import CONTEXT, KEYS, SCORES, VALUES
-from harness.kinds.elementwise import GATED, RESIDUAL, SILU
-from harness.kinds.embedding import EMBEDDING
+from harness.kinds.attention import CONTEXT, HEADS, KEYS, PART, SCORES, VALUES
+from harness.kinds.elementwise import (
+    CAPPED_LOGITS,
+    CAPPED_SCORES,
+    GATED,
+    GELU,
+    GELU_TANH,
+    RESIDUAL,
+    SCALED_LOGITS,
+    SILU,
+)
+from harness.kinds.embedding import EMBEDDING, SCALED_EMBEDDING
+from harness.kinds.layer_norm import LAYER_NORM
 from harness.kinds.linear import LINEAR
+from harness.kinds.module import MODULE
 from harness.kinds.rms_norm import HEAD_NORM, RMS_NORM
 from harness.kinds.rope import ROPE
 from harness.kinds.rotary import COS, SIN
@@ -16,20 +27,30 @@ from harness.model import Component
 
 _ALL = (
     EMBEDDING,
+    SCALED_EMBEDDING,
     COS,
     SIN,
     RMS_NORM,
+    LAYER_NORM,
     LINEAR,
+    PART,
     HEAD_NORM,
     ROPE,
+    HEADS,
     KEYS,
     VALUES,
     SCORES,
+    CAPPED_SCORES,
     PROBS,
     CONTEXT,
     RESIDUAL,
     SILU,
+    GELU,
+    GELU_TANH,
     GATED,
+    CAPPED_LOGITS,
+    SCALED_LOGITS,
+    MODULE,
 )
 
 STEPS: Mapping[str, Step] = MappingProxyType({step.name: step for step in _ALL})

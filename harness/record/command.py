@@ -1,7 +1,7 @@
 """`goldens record`: from a suite to a golden file, and what becomes of the file that is there already."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,8 +67,18 @@ def record(asked: Asked) -> bool:
     request = _request(plan)
     with _progress() as progress:
         write_goldens(request, pending, progress)
-    _warn(blind_spots(GoldenFile.open(pending), Weights(request.folder)))
+    recorded = GoldenFile.open(pending)
+    _tell_modules(recorded.contents.provenance.get("modules", {}))
+    _warn(blind_spots(recorded, Weights(request.folder)))
     return settle(old, plan.golden, console)
+
+
+def _tell_modules(modules: Mapping[str, str]) -> None:
+    """What is recorded more coarsely than step by step, a line on stderr for each reason."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for because in dict.fromkeys(modules.values()):
+        names = ", ".join(name for name, reason in modules.items() if reason == because)
+        console.print(f"[yellow]coarser[/]: {escape(f'{names} recorded as a module: {because}')}")
 
 
 def _warn(spots: list[BlindSpot]) -> None:

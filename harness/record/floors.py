@@ -8,7 +8,7 @@ would have it, carried through the network. The worst of several draws counts.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,8 +20,9 @@ from harness.kinds.step import Evaluation, Step
 from harness.kinds.table import STEPS
 from harness.model import LOGITS, UNIT_ROUNDOFF, Component, Floor, Mode, Views
 from harness.record.capture import Captured
-from harness.record.discover import Module
+from harness.record.decoder import Decoder
 from harness.record.keep import select_rows
+from harness.record.modules import Call, Copy, is_alone, is_module
 from harness.record.torch_arrays import TorchArrays
 
 LEAST_DRAWS, MOST_DRAWS, DRAWN_TOKENS = 3, 16, 64
@@ -31,6 +32,8 @@ What drives the error of a token end to end is often a single rounding early on,
 two draws of it may by chance be near zero. Measured with two draws, correct ports came to 11.6 times the floor on
 prompts of one and two tokens (benchmarks/false_alarms.py).
 """
+DISTURBED = 8
+"""How many disturbed copies of a module say what rounding does to it."""
 FLOAT64 = TorchArrays(torch.float64)
 
 
@@ -68,6 +71,7 @@ class Recorded:
     tokens: the token positions that are recorded, by the name of the case's input that lists them (`kept`)
     logits_at: of these, the ones at which logits are
     seen: (source, which token positions) -> what the reference put out; a key (S) is never left out
+    calls: how the reference calls its modules that take in more than a token
     """
 
     name: str
@@ -76,6 +80,7 @@ class Recorded:
     tokens: Mapping[str, list[int]]
     logits_at: str
     seen: Callable[[str, str, str], Tensor]
+    calls: Mapping[str, Call] = field(default_factory=dict)
 
     @property
     def every_token(self) -> list[int]:
@@ -108,13 +113,13 @@ def _widened(value: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def floors(
-    model: Module, components: list[Component], cases: list[Recorded], depth: Depth = WHOLE
+    decoder: Decoder, components: list[Component], cases: list[Recorded], depth: Depth = WHOLE
 ) -> Iterator[tuple[Component, list[Floors]]]:
     """Yield each component with its floors in every case, in forward order.
 
     All cases go through a component together: casting its weights to float64 is as much work as a short prompt.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(decoder.model.named_parameters())
     in_caches = {component.composite_of for component in components if component.cached}
     chains = [_Chains(recorded, in_caches, depth) for recorded in cases]
     last_use = _last_uses(components)
@@ -122,8 +127,12 @@ def floors(
         if component.composite_of is not None:
             yield component, [chain.composite(component) for chain in chains]
             continue
-        own = {role: parameters[name].to(torch.float64) for role, name in component.parameters.items()}
-        yield component, [chain.advance(component, own) for chain in chains]
+        if is_module(component):
+            copy = Copy(decoder, component, cases[0].dtype)
+            yield component, [chain.through(component, copy) for chain in chains]
+        else:
+            own = {role: parameters[name].to(torch.float64) for role, name in component.parameters.items()}
+            yield component, [chain.advance(component, own) for chain in chains]
         for chain in chains:
             chain.forget(last_use[number])
 
@@ -146,14 +155,41 @@ class _Chains:
 
     def advance(self, component: Component, parameters: Captured) -> Floors:
         """Evaluate the next component: by itself on the reference's inputs, and in the chains."""
-        step, tokens = STEPS[component.step or ""], self._recorded.tokens_of(component)
+        step = STEPS[component.step or ""]
         isolated = self._isolated(component, step, parameters) if self._depth.isolated else None
         inputs = {argument: self._stacked(component, source) for argument, source in component.inputs.items()}
         outputs = step.evaluate(Evaluation(FLOAT64, inputs, parameters, component.settings))
-        self._outputs[component.name] = outputs
         exact, *disturbed = outputs.chunk(1 + self._draws)
         if disturbed:
             self._disturb(disturbed, step, Evaluation(FLOAT64, inputs, parameters, component.settings), exact)
+        return self._advanced(component, outputs, isolated)
+
+    def through(self, component: Component, copy: Copy) -> Floors:
+        """The same of a module, whose steps are not known: its copy is what there is to evaluate."""
+        alone = is_alone(component) and self._depth.isolated
+        isolated = self._isolated_module(component, copy) if alone else None
+        every = [dict[str, Tensor]() for _ in range(1 + self._draws)]
+        for source in component.inputs.values():
+            if source in self._outputs:
+                for values, value in zip(every, self._outputs[source].chunk(1 + self._draws), strict=True):
+                    values[source] = value
+        call = self._call(component, every[0])
+        outputs = [copy.exact(call, every[0])]
+        outputs += [copy.disturbed(call, values, self._noise) for values in every[1:]]
+        return self._advanced(component, torch.cat(outputs), isolated)
+
+    def _call(self, component: Component, values: Captured) -> Call:
+        """How the reference calls a module; one that takes in a token alone is called with it."""
+        if not is_alone(component):
+            return self._recorded.calls[component.name]
+        source = component.inputs["x"]
+        return Call(((values[source],), {}), {id(values[source]): source})
+
+    def _advanced(self, component: Component, outputs: Tensor, isolated: Floor | None) -> Floors:
+        """Keep what the chains put out, the exact one first, and say how far apart they are."""
+        self._outputs[component.name] = outputs
+        exact, *disturbed = outputs.chunk(1 + self._draws)
+        tokens = self._recorded.tokens_of(component)
         also = ["query_index"] if component.name in self._in_caches else []
         for each in dict.fromkeys((tokens, *also)):
             self._drift[component.name, each] = self._drifted(component, exact, disturbed, each)
@@ -180,10 +216,20 @@ class _Chains:
             self._outputs.pop(name, None)
 
     def _isolated(self, component: Component, step: Step, parameters: Captured) -> Floor:
-        recorded, tokens = self._recorded, self._recorded.tokens_of(component)
-        evaluation = Evaluation(FLOAT64, recorded.inputs(component), parameters, component.settings)
+        evaluation = Evaluation(FLOAT64, self._recorded.inputs(component), parameters, component.settings)
         output = step.evaluate(evaluation)
-        sigma = self._sigma(step, evaluation, output)
+        return self._floor_of(component, output, self._sigma(step, evaluation, output))
+
+    def _isolated_module(self, component: Component, copy: Copy) -> Floor:
+        """What rounding does to a module is what it does to several disturbed ones, in the mean."""
+        values = {component.inputs["x"]: self._recorded.inputs(component)["x"]}
+        call = self._call(component, values)
+        output = copy.exact(call, values)
+        draws = [copy.disturbed(call, values, self._noise) - output for _ in range(DISTURBED)]
+        return self._floor_of(component, output, torch.stack(draws).square().mean(0).sqrt())
+
+    def _floor_of(self, component: Component, output: Tensor, sigma: Tensor | None) -> Floor:
+        recorded, tokens = self._recorded, self._recorded.tokens_of(component)
         error = recorded.seen(component.name, component.axes, tokens).double() - output
         floor = Floor(
             measured=self._views(component, tokens, error, output),

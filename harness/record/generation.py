@@ -20,7 +20,8 @@ from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS, at_keys
 from harness.model import LOGITS, Component
 from harness.record.capture import Captured, Past, capture
-from harness.record.discover import Decoder
+from harness.record.decoder import Decoder
+from harness.record.parts import logits_made_by
 from harness.record.torch_arrays import TorchArrays
 
 NEAREST_TIES = 2
@@ -56,7 +57,7 @@ class Written:
     inputs: the case: prompt and new tokens but the last, which is read by nobody
     tokens: (B N), filled up with the padding token after a text's end
     lengths: (B) tokens of each text, the one that ended it included; stop: (B) that token, or -1
-    logits: (B N V) that tokens were chosen from, before processing; norm: (B N C), what they were made of
+    logits: (B N V) that tokens were chosen from, before processing; before: (B N C) or (B N V), what they were made of
     keys, values: for each layer (B K T+N-1 D), as the cache held them in the end
     max_new_tokens: the limit on N; repetition_penalty: of the checkpoint's generation settings, 1 for none
     gaps: (N) how far the chosen token was ahead of the next, in the text where it was least
@@ -67,7 +68,7 @@ class Written:
     lengths: np.ndarray
     stop: np.ndarray
     logits: Tensor
-    norm: Tensor
+    before: Tensor
     keys: list[Tensor]
     values: list[Tensor]
     gaps: np.ndarray
@@ -106,8 +107,9 @@ def write(decoder: Decoder, prompt: CaseInputs, new_tokens: int) -> Written:
     mask = prompt.attention_mask
     if not mask[:, -1].all() or (np.diff(mask, axis=1) < 0).any():
         raise GoldensError(f"case {prompt.name} is generated from: pad its texts on the left")
-    cache, normed, settings = DynamicCache(), [], model.generation_config
-    handle = decoder.base.norm.register_forward_hook(lambda _, __, output: normed.append(output[:, -1:]))
+    cache, before, settings = DynamicCache(), [], model.generation_config
+    made_of = model.lm_head if logits_made_by(decoder) else decoder.base.norm
+    handle = made_of.register_forward_hook(lambda _, __, output: before.append(output[:, -1:]))
     try:
         out = model.generate(
             torch.from_numpy(prompt.token_ids).long(),
@@ -138,7 +140,7 @@ def write(decoder: Decoder, prompt: CaseInputs, new_tokens: int) -> Written:
         lengths=lengths,
         stop=stop,
         logits=torch.stack(out.logits, dim=1).to(model.dtype),
-        norm=torch.cat(normed, dim=1),
+        before=torch.cat(before, dim=1),
         keys=[layer.keys for layer in cache.layers],
         values=[layer.values for layer in cache.layers],
         gaps=gaps,
@@ -192,11 +194,11 @@ def capture_steps(
             continue
         if component.name in keys:
             seen[component.name, "query_index"] = _evaluated(
-                component, written.norm.dtype, x=held[component.inputs["x"]]
+                component, written.before.dtype, x=held[component.inputs["x"]]
             )
         rows = [_row(step[component.name], component, written.inputs.token_ids.shape[1]) for step in steps]
         seen[component.name, "kept"] = torch.cat(rows, dim=component.axes.split().index("T"))
-        if component.step == "scores":
+        if component.step in ("scores", "capped_scores"):
             _complete_scores(component, seen, positions)
     chosen = [position - written.prompt_tokens + 1 for position in positions]
     if not torch.equal(seen[LOGITS, "kept"], written.logits[:, chosen]):
@@ -204,7 +206,7 @@ def capture_steps(
             f"case {written.inputs.name}: a step that is run again gives other logits than before"
         )
     head = next(component for component in components if component.name == LOGITS)
-    seen[LOGITS, "generated"], seen[head.inputs["x"], "generated"] = written.logits, written.norm
+    seen[LOGITS, "generated"], seen[head.inputs["x"], "generated"] = written.logits, written.before
     return seen
 
 
@@ -212,9 +214,12 @@ def _held(components: list[Component], written: Written) -> Captured:
     """What the cache held in the end, by the components that were written to it, in their axes."""
     held = {}
     for kind, layers in (("k_cache", written.keys), ("v_cache", written.values)):
-        names = [component.composite_of or "" for component in components if component.kind == kind]
-        for name, value in zip(names, layers, strict=True):
-            held[name] = value if kind == "k_cache" else value.transpose(1, 2).flatten(2)
+        for component in components:
+            if component.kind == kind:
+                value = layers[int(component.name.split(".")[1])]
+                held[component.composite_of or ""] = (
+                    value if kind == "k_cache" else value.transpose(1, 2).flatten(2)
+                )
     return held
 
 
@@ -250,12 +255,9 @@ def _row(value: Tensor, component: Component, tokens: int) -> Tensor:
 def _complete_scores(component: Component, seen: Seen, positions: list[int]) -> None:
     """With the scores of keys that a step had not read: no probability reaches them, and a port may compute them."""
     read = seen[component.name, "kept"]
-    every = _evaluated(
-        component,
-        read.dtype,
-        q=seen[component.inputs["q"], "kept"],
-        k=seen[component.inputs["k"], "query_index"],
-    )
+    taken = {"q": "kept", "k": "query_index", "x": "kept"}
+    given = {argument: seen[source, taken[argument]] for argument, source in component.inputs.items()}
+    every = _evaluated(component, read.dtype, **given)
     was_read = torch.arange(read.shape[-1]) <= torch.tensor(positions)[:, None]
     seen[component.name, "kept"] = torch.where(was_read, read, every)
 

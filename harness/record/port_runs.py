@@ -89,7 +89,7 @@ class PortRun:
         blank = {c.name: np.zeros(self._whole(self._framed[c.name]), self._dtype) for c in passed}
         found = {c.name: run.output(c, blank[c.name]) for c in passed if run.offers(c.name)}
         for component in passed:
-            if component.step == "scores" and component.name in found:
+            if component.step in ("scores", "capped_scores") and component.name in found:
                 found[component.name] = self._with_unread(component, found)
         return found
 

@@ -16,11 +16,13 @@ from harness.model import Case, Component, Contents, Fact, Golden
 from harness.prompts import Prompt
 from harness.record import reference
 from harness.record.capture import Captured, capture
-from harness.record.discover import Decoder, discover, find_decoder
+from harness.record.decoder import Decoder, find_decoder
+from harness.record.discover import coarser_in, discover
 from harness.record.facts.all import facts_of_checkpoint, in_order, written_facts
 from harness.record.floors import WHOLE, Depth, Floors, Recorded, floors
 from harness.record.generation import Writing, capture_steps, refuse_changing_angles, write
 from harness.record.keep import Keep, select_rows
+from harness.record.modules import calls
 from harness.store.writer import GoldenWriter
 
 CASE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
@@ -88,18 +90,21 @@ def record(request: Request, output: Path, progress: Progress) -> None:
         cases = [case for _, case in once]
         goldens: list[Golden] = []
         facts: list[Fact] = []
+        coarser = _coarser(request)
         for dtype in request.dtypes:
             model = reference.load(request.folder, dtype)
             decoder = find_decoder(model)
-            components = [c for c in discover(decoder) if request.generations or not c.cached]
+            components = [c for c in discover(decoder, coarser) if request.generations or not c.cached]
             kept = request.keep.chosen(components)
             if not goldens:
                 count = len(request.cases) + len(request.generations)
                 progress.start(len(request.dtypes) * count * (len(components) + 1))
-                provenance = {
+                provenance: dict[str, Any] = {
                     "kept": f"{len(kept)} of {len(components)} components",
                     "keep": str(request.keep),
                 }
+                if recorded_as_modules := coarser_in(components):
+                    provenance["modules"] = recorded_as_modules
                 provenance |= reference.provenance(request.checkpoint, request.origin, request.folder, model)
                 facts += facts_of_checkpoint(request, model, components)
             recorder = Recorder(writer, decoder, components, kept, dtype, progress)
@@ -122,6 +127,15 @@ def record(request: Request, output: Path, progress: Progress) -> None:
                 facts=in_order(facts),
             )
         )
+
+
+def _coarser(request: Request) -> dict[str, str]:
+    """The parts that are recorded as modules in any dtype, and why: a file has the same components in all."""
+    found: dict[str, str] = {}
+    if len(request.dtypes) > 1:
+        for dtype in request.dtypes:
+            found |= coarser_in(discover(find_decoder(reference.load(request.folder, dtype)), found))
+    return found
 
 
 def _groups(cases: list[tuple[CaseInputs, Case]]) -> Iterator[list[tuple[CaseInputs, Case]]]:
@@ -163,7 +177,8 @@ class Recorder:
             def told(source: str, axes: str, at: str, seen: Captured = seen, rows: Any = tokens) -> Tensor:
                 return select_rows(seen[source], axes, rows[at])
 
-            recorded = Recorded(case.name, self.dtype, tensors, tokens, "kept", told)
+            called = calls(self.decoder, once, tensors)
+            recorded = Recorded(case.name, self.dtype, tensors, tokens, "kept", told, called)
             recordings.append(_Recording(self.writer, case, recorded))
             self.progress.step(f"{self.dtype} {case.name}")
         return self._goldens(once, recordings)
@@ -191,14 +206,15 @@ class Recorder:
             return seen[source, at if "T" in axes.split() else "query_index"]
 
         self.progress.step(f"{self.dtype} {name}")
-        recorded = Recorded(name, self.dtype, tensors, tokens, "generated", told)
+        called = calls(self.decoder, self.components, tensors)
+        recorded = Recorded(name, self.dtype, tensors, tokens, "generated", told, called)
         goldens = self._goldens(self.components, [_Recording(self.writer, case, recorded)])
         return case, goldens, written_facts(case.name, self.dtype, written)
 
     def _goldens(self, components: list[Component], recordings: list["_Recording"]) -> list[Golden]:
         goldens = []
         told = [recording.recorded for recording in recordings]
-        for component, found in floors(self.decoder.model, components, told, self.depth):
+        for component, found in floors(self.decoder, components, told, self.depth):
             if component in self.kept:
                 goldens += [r.write(component, floor) for r, floor in zip(recordings, found, strict=True)]
             for recording in recordings:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from harness.checkpoints import file_digests
 from harness.errors import GoldensError, first_line
 from harness.model import Parameter
-from harness.record.discover import Module
+from harness.record.decoder import Module
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,6 +44,8 @@ def load(folder: Path, dtype: str) -> Module:
     loaded = {parameter.dtype for parameter in model.parameters()}
     if loaded != {TORCH_DTYPES[dtype]}:
         raise GoldensError(f"asked for {dtype}, but transformers loaded {folder} as {loaded}")
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # others take no float64
     return model.eval()
 
 

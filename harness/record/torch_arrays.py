@@ -26,6 +26,8 @@ class TorchArrays:
     linear = staticmethod(functional.linear)
     rsqrt = staticmethod(torch.rsqrt)
     silu = staticmethod(functional.silu)
+    gelu = staticmethod(functional.gelu)
+    tanh = staticmethod(torch.tanh)
     swap = staticmethod(torch.transpose)
 
     def narrow(self, x: Tensor) -> Tensor:
@@ -34,9 +36,21 @@ class TorchArrays:
     def wide(self, x: Tensor) -> Tensor:
         return x.to(self.wide_dtype)
 
+    def number(self, value: float) -> float:
+        return float(torch.tensor(value, dtype=self.dtype))
+
+    def gelu_tanh(self, x: Tensor) -> Tensor:
+        return functional.gelu(x, approximate="tanh")
+
+    def layer_norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
     def linear_squares(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         squares = functional.linear(x.float().square(), weight.float().square())
         return squares.to(self.wide_dtype) if bias is None else squares + bias.square()
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x.mean(-1, keepdim=True)
 
     def mean_square(self, x: Tensor) -> Tensor:
         return x.pow(2).mean(-1, keepdim=True)

@@ -3,9 +3,11 @@
 Components are what was shown to be bit-equal, so that a setting that is theirs is what the reference computes with.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from harness.kinds.table import STEPS
 from harness.model import Component, Fact
 
 CASE = "checkpoint"
@@ -14,7 +16,7 @@ _OF_EVERY_CHOICE = ("repetition_penalty",)
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _NEUTRAL = {"repetition_penalty": 1, "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0}
 """The values under which generation settings do nothing, as they do where they are null."""
-_ACTIVATIONS = {"silu": "silu"}
+_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
 """Step -> the reference's word for it."""
 _LENGTH = "original_max_position_embeddings"
 _SCALED_BY = {
@@ -47,33 +49,55 @@ def _of_components(components: list[Component], shapes: _Shapes) -> Iterator[tup
     by_kind: dict[str, list[Component]] = {}
     for component in components:
         by_kind.setdefault(component.kind, []).append(component)
-    embedding, head, rotary = (by_kind[kind][0] for kind in ("embed_tokens", "lm_head", "cos"))
-    size = rotary.settings["head_dim"]
-
-    def outputs(kind: str) -> Iterator[int]:
-        return (shapes[component.parameters["weight"]][0] for component in by_kind[kind])
-
-    yield "vocab_size", shapes[embedding.parameters["weight"]][0]
-    yield "hidden_size", shapes[embedding.parameters["weight"]][1]
-    yield "num_hidden_layers", len(by_kind["probs"])
-    yield from _alike("intermediate_size", outputs("gate_proj"))
-    yield from _alike("num_attention_heads", (rows // size for rows in outputs("q_proj")))
-    yield from _alike("num_key_value_heads", (rows // size for rows in outputs("k_proj")))
-    yield "head_dim", size
-    yield from _alike("rms_norm_eps", (component.settings["eps"] for component in by_kind["rms_norm"]))
-    yield "rope_theta", rotary.settings["theta"]
-    yield "rope_scaling", _rope_scaling(rotary.settings.get("scaling"))
-    yield "windows", [component.settings["window"] for component in by_kind["probs"]]
-    yield from _alike("scaling", (component.settings["scaling"] for component in by_kind["scores"]))
-    yield from _alike("hidden_act", (_ACTIVATIONS.get(c.step or "", c.step) for c in by_kind["act"]))
+    of = _OfKind(by_kind, shapes)
+    table, head = by_kind["embed_tokens"][0], by_kind.get("product", by_kind["lm_head"])[0]
+    layers = len(by_kind["layer"])
+    yield "vocab_size", shapes[table.parameters["weight"]][0]
+    yield "hidden_size", shapes[table.parameters["weight"]][1]
+    yield "num_hidden_layers", layers
+    yield from _alike("intermediate_size", of.outputs("gate_proj"))
+    for size in of.settings("v_expanded", "head_dim")[:1]:
+        yield from _alike("num_attention_heads", [rows // size for rows in of.outputs("q_proj")])
+        yield from _alike("num_key_value_heads", [rows // size for rows in of.outputs("k_proj")])
+        yield "head_dim", size
+    yield from _alike("rms_norm_eps", of.settings("rms_norm", "eps"))
+    yield from _alike("rope_theta", of.settings("cos", "theta"))
+    scalings = [component.settings.get("scaling") for component in of.known("cos")]
+    yield from _alike("rope_scaling", [_rope_scaling(scaling) for scaling in scalings])
+    windows = of.settings("probs", "window")
+    if len(windows) == layers:
+        yield "windows", windows
+    yield from _alike("scaling", of.settings("scores", "scaling"))
+    yield from _alike("hidden_act", [_ACTIVATIONS[step] for step in of.steps("act")])
     for name, kinds in (
         ("qkv_bias", ("q_proj", "k_proj", "v_proj")),
         ("o_bias", ("o_proj",)),
         ("mlp_bias", ("gate_proj", "up_proj", "down_proj")),
     ):
-        yield from _alike(name, ("bias" in c.parameters for kind in kinds for c in by_kind[kind]))
+        found = (c for kind in kinds for c in by_kind.get(kind, ()))
+        yield from _alike(name, ["bias" in component.parameters for component in found])
     yield "qk_norm", any(component.name.endswith("q_norm") for component in components)
-    yield "tie_word_embeddings", head.parameters["weight"] == embedding.parameters["weight"]
+    yield "tie_word_embeddings", head.parameters["weight"] == table.parameters["weight"]
+
+
+@dataclass(frozen=True)
+class _OfKind:
+    """What the components of a kind have, one by one; nothing of those that are recorded as modules."""
+
+    by_kind: Mapping[str, list[Component]]
+    shapes: _Shapes
+
+    def known(self, kind: str) -> list[Component]:
+        return [c for c in self.by_kind.get(kind, ()) if not STEPS[c.step or "module"].opaque]
+
+    def settings(self, kind: str, name: str) -> list[Any]:
+        return [component.settings[name] for component in self.known(kind)]
+
+    def outputs(self, kind: str) -> list[int]:
+        return [self.shapes[component.parameters["weight"]][0] for component in self.known(kind)]
+
+    def steps(self, kind: str) -> list[str]:
+        return [component.step or "" for component in self.known(kind)]
 
 
 def _rope_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -84,11 +108,10 @@ def _rope_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
     return {name: told[name] for name in ("rope_type", "factor", *_SCALED_BY[scaling["rope_type"]])}
 
 
-def _alike(name: str, values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """The value of all layers, if it is the same."""
-    first, *others = values
-    if all(other == first for other in others):
-        yield name, first
+def _alike(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
+    """The value of all layers, if there is one and it is the same."""
+    if values and all(value == values[0] for value in values):
+        yield name, values[0]
 
 
 def _dtype_of_file(model: Any) -> str | None:

@@ -17,7 +17,7 @@ from harness.errors import GoldensError
 from harness.facts.processing import Question, processed, softmax
 from harness.facts.sampling import in_effect
 from harness.model import Fact
-from harness.record.discover import Module
+from harness.record.decoder import Module
 
 Settings = Mapping[str, Any]
 Rows = tuple[np.ndarray, np.ndarray]

@@ -76,9 +76,9 @@ def cases(draw, rope_type):
 
 
 def settings_of(rotary):
-    from harness.record.discover import _rotary_settings
+    from harness.record.parts import rotary_settings
 
-    return _rotary_settings(rotary)
+    return rotary_settings(rotary)
 
 
 def evaluated(step, rotary, positions, dtype):
@@ -194,7 +194,7 @@ def test_another_order_of_evaluation_stays_within_four_sigma(rope_type, data):
 def test_a_reference_that_has_read_a_long_text_is_reset():
     from types import SimpleNamespace
 
-    from harness.record.discover import reset_frequencies
+    from harness.record.decoder import reset_frequencies
 
     config = transformers.Qwen2Config(
         hidden_size=32,

@@ -1,5 +1,9 @@
 """Steps say the same in numpy and torch, and their rounding models hold for any honest order of evaluation."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,14 +19,23 @@ torch = pytest.importorskip("torch")
 from harness.record.torch_arrays import TorchArrays  # noqa: E402
 
 B, T, H, K, D, C, F, O, V = 2, 9, 4, 2, 8, 24, 32, 20, 50
-SIZES = {"B": B, "T": T, "S": T, "H": H, "K": K, "D": D, "C": C, "F": F}
+SIZES = {"B": B, "T": T, "S": T, "H": H, "K": K, "D": D, "C": C, "F": F, "V": V}
 PARAMETERS = {
     "embedding": {"weight": (V, C)},
+    "scaled_embedding": {"weight": (V, C)},
+    "layer_norm": {"weight": (C,), "bias": (C,)},
     "rms_norm": {"weight": (C,)},
     "head_norm": {"weight": (D,)},
     "linear": {"weight": (O, C), "bias": (O,)},
 }
 SETTINGS = {
+    "scaled_embedding": {"scale": C**0.5},
+    "layer_norm": {"eps": 1e-5},
+    "part": {"start": C // 4, "stop": C // 2},
+    "heads": {"head_dim": D},
+    "capped_scores": {"cap": 5.0},
+    "capped_logits": {"cap": 3.0},
+    "scaled_logits": {"divisor": 3.0},
     "cos": {"theta": 1e6, "head_dim": D},
     "sin": {"theta": 1e6, "head_dim": D},
     "rms_norm": {"eps": 1e-6, "head_dim": None},
@@ -32,11 +45,24 @@ SETTINGS = {
     "scores": {"scaling": D**-0.5},
     "probs": {"window": 5},
 }
-FLAT = {"linear": C, "head_norm": H * D, "rope": H * D, "expand_values": K * D}
-ROUNDED = [name for name, step in STEPS.items() if not step.exact]
+FLAT = {"linear": C, "part": C, "heads": H * D, "head_norm": H * D, "rope": H * D, "expand_values": K * D}
+KNOWN = [name for name, step in STEPS.items() if not step.opaque]
+ROUNDED = [name for name in KNOWN if not STEPS[name].exact]
+VARIANTS = {
+    "rms_norm": [{"weighted": "wide"}, {"weighted": "plus_one"}],
+    "layer_norm": [{"wide": True}],
+    "scaled_embedding": [{"multiplier": 12.3}],
+    "residual": [{"multiplier": 0.22}],
+    "rope": [{"head_dim": 2 * D}],
+    "scaled_logits": [{"multiplier": 0.4}],
+}
+"""Settings with which a step is computed otherwise."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+WAYS = [(name, {}) for name in KNOWN] + [(name, more) for name, every in VARIANTS.items() for more in every]
+ROUNDED_WAYS = [(name, more) for name, more in WAYS if name in ROUNDED]
 
 
-def drawn(name: str, seed: int, dtype: str = "float64") -> Evaluation:
+def drawn(name: str, seed: int, dtype: str = "float64", more: Mapping[str, Any] = NOTHING) -> Evaluation:
     """A step on random inputs that `dtype` can hold, in numpy and float64."""
     random = np.random.default_rng(seed)
 
@@ -59,7 +85,10 @@ def drawn(name: str, seed: int, dtype: str = "float64") -> Evaluation:
     if name == "context":
         inputs["probs"] = np.abs(inputs["probs"])
     parameters = {role: normal(shape) for role, shape in PARAMETERS.get(name, {}).items()}
-    return Evaluation(NumpyArrays(np.float64), inputs, parameters, SETTINGS.get(name, {}))
+    settings = {**SETTINGS.get(name, {}), **more}
+    if "multiplier" in more:
+        settings = {key: value for key, value in settings.items() if key not in ("scale", "divisor")}
+    return Evaluation(NumpyArrays(np.float64), inputs, parameters, settings)
 
 
 def in_torch(e: Evaluation, dtype: "torch.dtype") -> Evaluation:
@@ -75,11 +104,11 @@ def real_places(e: Evaluation) -> Places:
     return Places(queries=mask, keys=mask)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(("name", "more"), WAYS)
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_numpy_and_torch_evaluate_alike(name, seed):
-    step, ours = STEPS[name], drawn(name, seed)
+def test_numpy_and_torch_evaluate_alike(name, more, seed):
+    step, ours = STEPS[name], drawn(name, seed, more=more)
     theirs = in_torch(ours, torch.float64)
     output, expected = step.evaluate(ours), step.evaluate(theirs)
     np.testing.assert_allclose(output, expected.numpy(), rtol=1e-11, atol=1e-12)
@@ -94,12 +123,12 @@ def test_numpy_and_torch_evaluate_alike(name, seed):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("name", ROUNDED)
+@pytest.mark.parametrize(("name", "more"), ROUNDED_WAYS)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_reference_order_stays_within_four_sigma(name, dtype, seed):
+def test_reference_order_stays_within_four_sigma(name, more, dtype, seed):
     """The model holds for the reference: a check of both."""
-    step, exact = STEPS[name], drawn(name, seed, dtype)
+    step, exact = STEPS[name], drawn(name, seed, dtype, more)
     output = step.evaluate(exact)
     sigma = np.sqrt(step.variance(exact, output, UNIT_ROUNDOFF[dtype]))
     rounded = step.evaluate(in_torch(exact, getattr(torch, dtype))).double().numpy()

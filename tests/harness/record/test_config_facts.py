@@ -17,7 +17,8 @@ from harness.facts.family import Context  # noqa: E402
 from harness.facts.fingerprint import fingerprint  # noqa: E402
 from harness.model import Verdict  # noqa: E402
 from harness.record import reference  # noqa: E402
-from harness.record.discover import discover, find_decoder  # noqa: E402
+from harness.record.decoder import find_decoder  # noqa: E402
+from harness.record.discover import discover  # noqa: E402
 from harness.record.facts.config import config_facts  # noqa: E402
 from harness.record.facts.parameters import parameter_facts, parameter_names  # noqa: E402
 from harness.record.reference import TORCH_DTYPES  # noqa: E402

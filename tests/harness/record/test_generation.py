@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 from harness.errors import GoldensError  # noqa: E402
 from harness.inputs import CaseInputs, Rows, assemble  # noqa: E402
 from harness.record import reference  # noqa: E402
-from harness.record.discover import discover, find_decoder  # noqa: E402
+from harness.record.decoder import find_decoder  # noqa: E402
+from harness.record.discover import discover  # noqa: E402
 from harness.record.generation import Writing, capture_steps, refuse_changing_angles, write  # noqa: E402
 
 CHECKPOINTS = Path(__file__).parents[3] / "goldens" / "checkpoints"

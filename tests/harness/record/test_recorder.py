@@ -189,20 +189,27 @@ def test_tiny_floors_are_finite_and_modelled(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("family", "changes", "named"),
+    ("family", "changes", "coarser", "because"),
     [
-        ("Llama", {"hidden_act": "gelu"}, "layers.0.mlp.act"),
-        ("Gemma2", {"head_dim": 8}, "layers.0"),
-        (
-            "Llama",
-            {"rope_parameters": {**LONGROPE, "rope_theta": 1e4}},
-            "rope_type",
-        ),
+        ("Llama", {"hidden_act": "gelu_new"}, {"layers.0.mlp.act", "layers.1.mlp.act"}, "NewGELUActivation"),
+        ("Llama", {"rope_parameters": {**LONGROPE, "rope_theta": 1e4}}, {"rotary_emb"}, "rope_type"),
     ],
 )
-def test_what_is_not_known_is_refused_by_name(tmp_path, family, changes, named):
+def test_what_is_not_known_is_recorded_as_a_module(tmp_path, family, changes, coarser, because):
+    """All else stays as fine as it is."""
     folder = make_checkpoint(tmp_path / "model", family, **changes)
-    with pytest.raises(GoldensError, match=named):
+    file = make_golden(folder, tmp_path / "g.h5", dtypes=("float32", "bfloat16"))
+    modules = file.contents.provenance["modules"]
+    assert set(modules) == coarser
+    assert all(because in reason for reason in modules.values())
+    assert {c.name for c in file.contents.components} >= {"layers.1.self_attn.q_rope", "layers.1.mlp.gated"}
+    for golden in file.contents.goldens:
+        assert golden.end_to_end.measured.whole <= 4 * golden.end_to_end.modelled.whole
+
+
+def test_what_is_not_built_of_these_parts_is_refused(tmp_path):
+    folder = make_checkpoint(tmp_path / "model", "GPTNeoX")
+    with pytest.raises(GoldensError, match=r"GPTNeoXForCausalLM has no gpt_neox\.embed_tokens"):
         make_golden(folder, tmp_path / "g.h5")
     assert not list(tmp_path.glob("g.h5*"))
 
