@@ -67,13 +67,13 @@ class Locations:
     def variable(self, tap: Tap, n: int | None, name: str) -> Variable:
         """The value that a tap names. Raises TapError where the model has none, or several that nobody tells apart."""
         n = n if tap.layer is None else tap.layer
+        counted = None if LAYER in tap.call else n
         if tap.value:
             places, told = self.program.named.get(tap.value, []), f"value named {tap.value!r}"
         else:
             site = self._site(tap, n, tap.argument)
-            places = self.program.found.get(site, [])
+            places = self._places(site, counted is not None)
             told = self._told(site) if places else f"{self._told(site)}{self._others(site)}"
-        counted = None if LAYER in tap.call else n
         if counted is None and len(places) > 1:
             raise TapError(f"the model comes by the {told} {len(places)} times, where {name} is one of them")
         if (counted or 0) < len(places):
@@ -111,11 +111,19 @@ class Locations:
         there = [
             name
             for name in self.marks.arguments.get((scope, tap.function), [])
-            if self.program.found.get(self._site(tap, n, name))
+            if self._places(self._site(tap, n, name), LAYER not in tap.call)
         ]
         if argument in there:
             return argument
         return there[0] if len(there) == 1 == len(component.inputs) else None
+
+    def _places(self, site: Site, stacked: bool) -> list[Variable]:
+        """Where a site is passed. What is scanned over is called again and again by what is around it: once a layer."""
+        found = self.program.found.get(site, [])
+        if not stacked or site.nth or len(found) > 1:
+            return found
+        calls = sorted((s for s in self.program.found if replace(s, nth=0) == site), key=lambda s: s.nth)
+        return [place for call in calls for place in self.program.found[call]]
 
     def _site(self, tap: Tap, n: int | None, argument: str | int | None) -> Site:
         scope = _scope(tap, n)

@@ -123,17 +123,19 @@ def _write_out(
             outputs = _write_out(program, marks, inner, getattr(body, "consts", ()), given)
             environment.update(zip(eqn.outvars, outputs, strict=True))
             continue
+        if eqn.primitive.name == "name" and isinstance(inputs[0], Variable):
+            named, mark = eqn.params["name"], marks.site_of(eqn.params["name"])
+            places = (
+                program.named.setdefault(named, []) if mark is None else program.found.setdefault(mark, [])
+            )
+            places.append(inputs[0])
+            environment[eqn.outvars[0]] = inputs[
+                0
+            ]  # the same value: who takes it unmarked takes what is marked
+            continue
         results = tuple(program.variable(var.aval) for var in eqn.outvars)
         program.operations.append(Operation(eqn.primitive, eqn.params, eqn.ctx, tuple(inputs), results))
         environment.update(zip(eqn.outvars, results, strict=True))
-        if eqn.primitive.name == "name":
-            site = marks.site_of(eqn.params["name"])
-            places = (
-                program.named.setdefault(eqn.params["name"], [])
-                if site is None
-                else program.found.setdefault(site, [])
-            )
-            places.append(results[0])
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -172,10 +174,9 @@ def signature(program: Program, part: Slice) -> str:
 
     lines = [f"{told(leaf)}:{program.shapes[leaf]}" for leaf in part.leaves]
     for operation in part.operations:
-        params = {} if operation.primitive.name == "name" else operation.params
         inputs = " ".join(told(x) for x in operation.inputs)
         outputs = " ".join(f"{told(x)}:{program.shapes[x]}" for x in operation.outputs)
-        lines.append(f"{outputs} = {operation.primitive.name} {sorted(params.items())} {inputs}")
+        lines.append(f"{outputs} = {operation.primitive.name} {sorted(operation.params.items())} {inputs}")
     return "\n".join([*lines, " ".join(told(x) for x in part.outputs)])
 
 
@@ -183,9 +184,6 @@ def run_operations(operations: Sequence[Operation], values: dict[Variable, Array
     """Run operations; what they put out is added to `values`."""
     for operation in operations:
         inputs = [values[x] if isinstance(x, int) else x.val for x in operation.inputs]
-        if operation.primitive.name == "name":
-            values[operation.outputs[0]] = inputs[0]
-            continue
         found = _bind(operation, inputs)
         results = found if operation.primitive.multiple_results else [found]
         values.update(zip(operation.outputs, results, strict=True))

@@ -164,3 +164,15 @@ def test_a_value_that_every_layer_has_is_taken_from_the_one_that_is_named():
     near(stream(1), RIGHT.values["layers.0.mlp_residual"])
     with pytest.raises(TapError, match="2 times, where embed_tokens is one of them"):
         np.asarray(stream(None))
+
+
+@pytest.mark.parametrize("way", ["nnx, scanned", "linen, scanned and remat"])
+def test_what_is_scanned_over_is_counted_as_it_is_called(way):
+    """Whatever else the framework calls it for."""
+    port = models.WAYS[way]()
+    path = "stack" if way.startswith("nnx") else "layers"
+    port._components["layers.{n}.mlp_residual"] = Tap(path, result=0)
+    names = [f"layers.{n}.mlp_residual" for n in range(models.LAYERS)]
+    traced = port.trace(RIGHT.case, names)
+    for name in names:
+        near(traced[name], RIGHT.values[name])
