@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make.
 
 .DEFAULT_GOAL := help
-.PHONY: help goldens checkpoints test test-replay-only test-lowest test-newest lint format replay-stored \
+.PHONY: help goldens checkpoints test test-replay-only test-lowest test-newest test-tunix lint format replay-stored \
 	real record-real replay-real write-real story floors audit naming alarms fuzz real-floors real-naming real-half real-story \
 	worse nightly docs pictures constraints clean
 
@@ -10,6 +10,7 @@ BIN := .venv/bin
 REPLAY_BIN := .venv-replay/bin
 LOWEST_BIN := .venv-lowest/bin
 NEWEST_BIN := .venv-newest/bin
+TUNIX_BIN := .venv-tunix/bin
 SOURCES := harness qwen_flax goldens tests benchmarks
 MODEL ?=
 DAY := $(or $(SEED),$(shell date -u +%Y%m%d))
@@ -39,6 +40,9 @@ test-lowest: .venv-lowest/installed ## All tests with the lowest versions that a
 test-newest: .venv-newest/installed ## All tests with the newest versions there are
 	$(NEWEST_BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope --ignore tests/browser
 	$(NEWEST_BIN)/goldens replay goldens/*.h5
+
+test-tunix: .venv-tunix/installed ## Replay google-tunix's Qwen2 and Qwen3, as they are installed
+	$(TUNIX_BIN)/python -m pytest -q tests/test_tunix.py
 
 replay-stored: .venv-replay/installed ## Replay the golden files in git without PyTorch, with reports and history
 	@mkdir -p reports
@@ -118,7 +122,7 @@ constraints: .venv/installed ## Pin what is installed now in constraints.txt
 	@mv constraints.new constraints.txt
 
 clean: ## Remove environments, caches and what recording left behind
-	rm -rf .venv .venv-replay .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-replay .venv-lowest .venv-newest .venv-tunix .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	rm -f goldens/*.h5.new goldens/*.partial
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
@@ -136,6 +140,12 @@ clean: ## Remove environments, caches and what recording left behind
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST_BIN)/python -m pip install -q --disable-pip-version-check -c constraints-lowest.txt -e '.[record]' \
 		hypothesis pytest pytest-xdist
+	@touch $@
+
+.venv-tunix/installed: pyproject.toml constraints.txt examples/tunix/requirements.txt
+	$(PYTHON) -m venv .venv-tunix
+	$(TUNIX_BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e . pytest
+	$(TUNIX_BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r examples/tunix/requirements.txt
 	@touch $@
 
 # The second line goes past the ranges of pyproject.toml, which pip says and does.
