@@ -20,6 +20,8 @@ PAGE = Path(__file__).with_name("commands.md")
 MORE = {
     "check": "howto-checkpoint.md",
     "record": "suites.md",
+    "init": "ports.md#a-draft-from-your-model",
+    "check_port": "ports.md#is-the-port-itself-in-order",
     "replay": "tutorial.md",
     "explain": "diagnosis.md",
     "report": "report.md",
@@ -65,9 +67,9 @@ def _section(info: CommandInfo) -> Iterator[str]:
         for written, _, default in rows
         if not written.startswith("-")
     ]
-    yield f"## goldens {name}\n"
+    yield f"## goldens {_typed(name)}\n"
     yield inspect.getdoc(command) or ""
-    yield "\n    " + " ".join(["goldens", name, *arguments, "[OPTION...]"]) + "\n"
+    yield "\n    " + " ".join(["goldens", _typed(name), *arguments, "[OPTION...]"]) + "\n"
     yield "| argument, option | meaning | default |"
     yield "|---|---|---|"
     for cells in rows:
@@ -76,6 +78,11 @@ def _section(info: CommandInfo) -> Iterator[str]:
     for what, typed in EXAMPLES[name].items():
         yield f"    # {what}\n    {typed}"
     yield f"\nMore: [{MORE[name]}]({MORE[name]})\n"
+
+
+def _typed(name: str) -> str:
+    """A function's name as its command is typed."""
+    return name.replace("_", "-")
 
 
 def _parameters(command: Any) -> Iterator[tuple[str, str, str]]:

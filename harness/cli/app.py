@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from harness.cli import audit, check, files, fuzz, history, record, replay, report, review
+from harness.cli import audit, check, check_port, files, fuzz, history, init, record, replay, report, review
 from harness.cli.examples import epilog
 from harness.errors import GoldensError
 
@@ -32,6 +32,8 @@ def _add(command: Callable[..., None], short_help: str) -> None:
 _add(check.check, "Record, replay and explain in one.")
 _add(record.record, "Record what every component of a reference does.")
 _add(files.show, "Say what is in a golden file.")
+_add(init.init, "Draft an adapter for a model, to be reviewed.")
+_add(check_port.check_port, "Say what a port offers, and where it contradicts itself.")
 _add(replay.replay, "Find the first wrong component of a port.")
 _add(replay.explain, "Say which mistake explains a failure.")
 _add(report.report, "Write kept runs as a report.")

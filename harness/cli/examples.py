@@ -13,6 +13,12 @@ EXAMPLES = {
     "show": {
         "cases, components and noise floors": "goldens show model.h5",
     },
+    "init": {
+        "where a model has what a golden file has": "goldens init model.h5 --model my_model:load --run my_model:run",
+    },
+    "check_port": {
+        "before the first replay of a new port": "goldens check-port model.h5 --port my_port:make",
+    },
     "replay": {
         "the port that pyproject.toml names": "goldens replay goldens/*.h5",
         "one case of another port, with a page to look at": (

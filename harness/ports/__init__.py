@@ -6,9 +6,10 @@ Only adapters import it; jax and flax are imported with it.
 from harness.ports.cached import Cache, CachedPort
 from harness.ports.frameworks import function_model, linen_model, nnx_model
 from harness.ports.port import ModelPort
-from harness.ports.tap import Param, Part, Tap
+from harness.ports.tap import UNDECIDED, Param, Part, Tap
 
 __all__ = [
+    "UNDECIDED",
     "Cache",
     "CachedPort",
     "ModelPort",

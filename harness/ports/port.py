@@ -15,7 +15,7 @@ from harness.kinds.table import STEPS
 from harness.model import LOGITS, Component
 from harness.ports import parameters as tables
 from harness.ports.calls import Marks
-from harness.ports.layout import to_port, to_reference
+from harness.ports.layout import LayoutError, to_port, to_reference
 from harness.ports.located import Locations, TapError, marks_for
 from harness.ports.program import Program, Slice, Variable, compiled, run_operations, signature, sliced, trace
 from harness.ports.tap import Param, Tap
@@ -57,9 +57,9 @@ class Ready:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is handed out where the model has no such value: nobody can make an array of it."""
+    """What is handed out where there is no such value, or in another layout: nobody can make an array of it."""
 
-    error: TapError
+    error: Exception
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise self.error
@@ -195,10 +195,17 @@ class ModelPort:
         outputs = [*(variable for variable, _ in found.values()), *also]
         values = self._run(traced, self._compiled(traced, (*found, len(also)), outputs, list(given)), given)
         handed_out = {
-            name: to_reference(value, tap, self._sizes)
+            name: self._handed_out(value, tap)
             for (name, (_, tap)), value in zip(found.items(), values, strict=False)
         }
         return {**handed_out, **missing}, values[len(found) :]
+
+    def _handed_out(self, value: Array, tap: Tap) -> Any:
+        """A value in the reference's axes; where it does not lie as the table says, why."""
+        try:
+            return to_reference(value, tap, self._sizes)
+        except LayoutError as error:
+            return Missing(error)
 
     def _found(
         self, traced: Traced, names: Iterable[str]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from harness.ports import ModelPort, Tap, nnx_model
+from harness.ports import UNDECIDED, ModelPort, Tap, nnx_model
+from harness.ports.layout import LayoutError
 from harness.ports.located import TapError
 from harness.ports.parameters import ParameterError
 from harness.replay.port import NotOffered
@@ -176,3 +177,11 @@ def test_what_is_scanned_over_is_counted_as_it_is_called(way):
     traced = port.trace(RIGHT.case, names)
     for name in names:
         near(traced[name], RIGHT.values[name])
+
+
+def test_a_layout_that_does_not_fit_fails_by_itself():
+    port = made(**{"layers.{n}.mlp.act": Tap("blocks.{n}", function="jax.nn:silu", layout=UNDECIDED)})
+    traced = port.trace(RIGHT.case, ["layers.0.mlp.act", "lm_head"])
+    near(traced["lm_head"], RIGHT.values["lm_head"])
+    with pytest.raises(LayoutError, match="undecided"):
+        np.asarray(traced["layers.0.mlp.act"])
