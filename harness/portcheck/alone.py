@@ -13,7 +13,7 @@ from harness.replay.port import Isolated, NotOffered, no_mapping, told
 from harness.replay.session import NO_APPLY, NOT_OFFERED
 
 Array = Any
-_SAME_CODE = "let `apply` run the code of the forward pass"
+_SAME_CODE = "let `apply` run the code of the forward pass, and `trace` hand out each value where it is"
 
 
 class Alone:
@@ -26,7 +26,11 @@ class Alone:
         self._asked, self._forward = asked, whole.forward
         self.lacking: dict[str, list[Component]] = {}
         self.unverified: list[str] = []
-        self.troubles = [trouble for c in asked.components if c.step is not None for trouble in self._of(c)]
+        known = (
+            whole.handed_out.keys() - whole.forward.values.keys()
+        )  # what is wrong with these is said already
+        steps = [c for c in asked.components if c.step is not None and c.name not in known]
+        self.troubles = [trouble for component in steps for trouble in self._of(component)]
 
     def _of(self, component: Component) -> Iterator[Trouble]:
         port = self._asked.port
@@ -67,7 +71,11 @@ class Alone:
             return
         wrong = misshapen(value, shape, self._asked.dtype)
         if wrong:
-            yield self._trouble(component, f"what `apply` gives {wrong}", f"give it as {component.axes}")
+            yield self._trouble(
+                component,
+                f"what `apply` gives {wrong}",
+                f"give it in {self._asked.dtype}, as {component.axes}",
+            )
         elif not self._forward.has(component):
             self.unverified.append(component.name)
         else:

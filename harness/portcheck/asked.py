@@ -56,7 +56,7 @@ class Asked:
     def trace(self, names: Collection[str], port: Port | None = None) -> dict[str, Any]:
         """What `trace` hands out of these, nothing else, as it is. Raises Broken."""
         try:
-            outputs = (port or self.port).trace(self.inputs, frozenset(names))
+            outputs: Any = (port or self.port).trace(self.inputs, frozenset(names))
         except Exception as error:
             raise Broken(
                 Trouble(
@@ -79,8 +79,15 @@ class Asked:
 
 
 def copied(value: Any) -> Array:
-    """A numpy array that nobody can write to: neither the port, which may write into its own again, nor `apply`."""
-    array = np.array(value)
+    """A numpy array that nobody can write to: neither the port, which may write into its own again, nor `apply`.
+
+    Raises Broken for what is none: JAX computes when an array is asked for, and a row of a table may find no value.
+    """
+    try:
+        array = np.array(value)
+    except Exception as error:
+        what = f"what `trace` hands out cannot be read: {told(error)}"
+        raise Broken(Trouble("trace", what, "mend the call, or the row of the table")) from error
     array.flags.writeable = False
     return array
 

@@ -1,6 +1,6 @@
 """`init_cache`, `step` and `read_cache` against `trace`: read in parts, a text gives what it gives at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import nearest
@@ -12,7 +12,7 @@ from harness.portcheck.whole import Whole
 from harness.replay.decode import SPARE, Decoded, Unfit, along_tokens, decode
 from harness.replay.decode import Asked as AskedInDecode
 from harness.replay.modes import angles_change
-from harness.replay.port import Cached, NotOffered, told
+from harness.replay.port import Cached, NotOffered, no_mapping, told
 
 Array = Any
 _CONTRACT = "docs/ports.md says what a cache is asked"
@@ -31,7 +31,8 @@ class InParts:
         if not isinstance(asked.port, Cached) or tokens < 2:
             return
         self.troubles += self._names(asked.port, tokens)
-        self.troubles += self._read(asked.port, (tokens,), "at once")
+        if not self.troubles:
+            self.troubles += self._read(asked.port, (tokens,), "at once")
         if not self.troubles and not angles_change(asked.file, asked.case):
             self.troubles += self._read(asked.port, (), "in parts")
 
@@ -39,7 +40,7 @@ class InParts:
         """What a cache holds is named by the components that are written to it."""
         along = along_tokens(self._asked.file)
         try:
-            held = port.read_cache(
+            held: Any = port.read_cache(
                 port.init_cache(len(self._asked.inputs["token_ids"]), tokens + SPARE, float("nan"))
             )
         except NotOffered:
@@ -48,6 +49,10 @@ class InParts:
             yield Trouble(
                 "init_cache", f"a cache that nothing was read into: the port raised {told(error)}", _CONTRACT
             )
+            return
+        if not isinstance(held, Mapping):
+            what = no_mapping(held).replace("the port", "`read_cache`", 1)
+            yield Trouble("read_cache", what, "hand out {name: array}")
             return
         for name in held if along else ():
             if name not in along:
@@ -60,7 +65,7 @@ class InParts:
         try:
             decoded = decode(port, self._asked.inputs, wanted, along_tokens(self._asked.file), read)
         except Unfit as error:
-            yield Trouble("step", str(error).replace("the port", "`step` or `read_cache`", 1), _CONTRACT)
+            yield Trouble("step", str(error).replace("the port", "`step`", 1), _CONTRACT)
             return
         except NotOffered:
             return

@@ -11,7 +11,7 @@ from harness.model import Component, Mode, Verdict
 from harness.portcheck.alone import Alone
 from harness.portcheck.asked import Asked, Broken
 from harness.portcheck.cached import InParts
-from harness.portcheck.outcome import FORMAT, Contradiction, PortCheck, Unmeasured
+from harness.portcheck.outcome import FORMAT, Contradiction, PortCheck, Power, Unmeasured
 from harness.portcheck.parameters import parameters
 from harness.portcheck.powers import config, powers
 from harness.portcheck.trouble import Trouble, contradictions
@@ -36,7 +36,7 @@ def check(file: GoldenFile, question: Question, progress: Console) -> PortCheck:
     chosen = _cases(file, question)
     factory = checked_factory(file, question.port, question.checkpoint)
     found = _Found()
-    offered = []
+    offered: list[Power] = []
     for dtype, cases in chosen.items():
         port = wired(factory(dtype), file.contents.components)
         offered = offered or powers(port)
@@ -71,11 +71,14 @@ class _Found:
         except Broken as broken:
             self._add(asked, [broken.trouble])
             return
+        if not whole.steady:
+            self._add(asked, whole.troubles)
+            return
         alone, in_parts = Alone(asked, whole), InParts(asked, whole)
         self._add(asked, [*whole.troubles, *alone.troubles, *in_parts.troubles])
         if not once:
             return
-        self._add(asked, [*parameters(asked), *config(asked.port)])
+        self._add(asked, [*parameters(asked, whole), *config(asked.port)])
         self.unverified += alone.unverified
         lacking = [(Mode.ISOLATED, reason, components) for reason, components in alone.lacking.items()]
         lacking += [

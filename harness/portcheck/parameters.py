@@ -6,22 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from harness.model import LOGITS, Parameter
+from harness.model import LOGITS
 from harness.portcheck.asked import Asked, Broken
 from harness.portcheck.trouble import Trouble
+from harness.portcheck.whole import Whole
 from harness.replay.port import NotOffered, Port, Weighted, no_mapping, told, wired
 from harness.report.wording import some_of
 
 Array = Any
 
 
-def parameters(asked: Asked) -> Iterator[Trouble]:
+def parameters(asked: Asked, whole: Whole) -> Iterator[Trouble]:
     """No number of the checkpoint is looked at: its names and shapes are what an adapter has to hand out."""
     port = asked.port
     if not isinstance(port, Weighted):
         return
     try:
-        found = port.parameters()
+        found: Any = port.parameters()
         own = {} if not isinstance(found, Mapping) else {name: np.asarray(x) for name, x in found.items()}
     except NotOffered:
         return
@@ -33,8 +34,10 @@ def parameters(asked: Asked) -> Iterator[Trouble]:
         yield Trouble("parameters", what, "hand out {name: array}")
         return
     yield from _of_the_checkpoint(asked, own)
+    if LOGITS not in whole.handed_out:
+        return  # nothing tells whether the model runs with them
     try:
-        yield from _replaced(asked, port, own)
+        yield from _replaced(asked, whole, port, own)
     except Broken as broken:
         yield Trouble(
             "with_parameters", f"with replaced parameters, {broken.trouble.what}", "give a whole port"
@@ -52,30 +55,35 @@ def _of_the_checkpoint(asked: Asked, own: Mapping[str, Array]) -> Iterator[Troub
     if surplus:
         what = f"`parameters` has {some_of(surplus)}, which the checkpoint has not"
         yield Trouble("parameters", what, "name parameters as the checkpoint does, each once")
-    for name, value in own.items():
-        if name in recorded and value.shape != tuple(recorded[name].shape):
-            what = f"`parameters` has {name} of shape {value.shape}, where the checkpoint has {_shape(recorded[name])}"
-            yield Trouble("parameters", what, "declare its layout")
+    misshapen = [
+        f"{name} of shape {value.shape}, where the checkpoint has {tuple(recorded[name].shape)}"
+        for name, value in own.items()
+        if name in recorded and value.shape != tuple(recorded[name].shape)
+    ]
+    if misshapen:
+        more = f" (and {len(misshapen) - 1} more of other shapes)" if len(misshapen) > 1 else ""
+        yield Trouble("parameters", f"`parameters` has {misshapen[0]}{more}", "declare its layout")
 
 
-def _replaced(asked: Asked, port: Weighted, own: Mapping[str, Array]) -> Iterator[Trouble]:
-    """Bit by bit: it is the same program."""
+def _replaced(asked: Asked, whole: Whole, port: Weighted, own: Mapping[str, Array]) -> Iterator[Trouble]:
     before = asked.logits(LOGITS)
     same = _logits(asked, port, own)
-    if not np.array_equal(same, before, equal_nan=True):
+    if not whole.has_logits(same):
         what = "`with_parameters` of the port's own `parameters` changes the logits"
         yield Trouble("with_parameters", what, "put each one back where, and as, it was read")
-    if (
-        asked.inputs["attention_mask"].sum(axis=1).max() > 1
-    ):  # with a single token, queries and keys do not matter
-        for name in _one_of_each_kind(asked, own):
-            changed = _logits(asked, port, {name: _changed(own[name])})
-            if np.array_equal(changed, before, equal_nan=True):
-                what = f"`with_parameters` of another {name} leaves the logits as they are"
-                yield Trouble(
-                    "with_parameters", what, "run the model with what is replaced, and read what it runs with"
-                )
-    if not np.array_equal(asked.logits(LOGITS), before, equal_nan=True):
+    longest = asked.inputs["attention_mask"].sum(axis=1).max()
+    if longest > 1:  # with a single token, queries and keys do not matter
+        unused = [
+            name
+            for name in _one_of_each_kind(asked, own)
+            if np.array_equal(_logits(asked, port, {name: _changed(own[name])}), before, equal_nan=True)
+        ]
+        if unused:
+            what = f"`with_parameters` of another {some_of(unused)} leaves the logits as they are"
+            yield Trouble(
+                "with_parameters", what, "run the model with what is replaced, and read what it runs with"
+            )
+    if not whole.has_logits(asked.logits(LOGITS)):
         what = "`with_parameters` changes the port that it is asked of"
         yield Trouble("with_parameters", what, "give another port, and leave this one as it is")
 
@@ -106,7 +114,3 @@ def _tied(asked: Asked) -> set[str]:
     facts = [fact for fact in asked.file.contents.facts if fact.component == "parameters"]
     tied = {name for fact in facts for name in fact.expected["tied"]}
     return tied | ({f"{LOGITS}.weight"} if asked.file.contents.config.get("tie_word_embeddings") else set())
-
-
-def _shape(parameter: Parameter) -> tuple[int, ...]:
-    return tuple(parameter.shape)

@@ -1,6 +1,7 @@
 """`trace`: one pass against the contract, against a second one, and against one that is asked for less."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,17 @@ from harness.model import LOGITS, Component, Mode, Verdict
 from harness.portcheck.asked import Asked, Broken, copied, misshapen
 from harness.portcheck.trouble import Trouble, difference
 from harness.replay.forward import CASE, Forward
-from harness.replay.port import told
 
 Array = Any
 _DRAWN = "nothing in it may be drawn, or left over from an earlier call"
 
 
 class Whole:
-    """A port's pass over a case. troubles: filled while it is looked at; values: those that are worth comparing."""
+    """A port's pass over a case, and what is wrong with it.
+
+    handed_out: as the port did; forward: what is worth comparing of it
+    steady: whether it is the same when it is run again, so that anything can be held against it
+    """
 
     def __init__(self, asked: Asked) -> None:
         """Raises Broken where there is no pass to look at."""
@@ -26,13 +30,23 @@ class Whole:
         self.troubles: list[Trouble] = []
         self.handed_out = asked.trace(self._names)
         self.forward = Forward.of(asked.file, asked.case, asked.dtype, dict(self._readable(self.handed_out)))
-        self.troubles += [*self._names_wrong(), *self._not_finite(), *self._composites()]
-        self.troubles += [*self._twice(), *self._fewer()]
+        not_finite = list(self._not_finite())
+        self._leave_out(trouble.component for trouble in not_finite)
+        self.troubles += [*self._names_wrong(), *not_finite, *self._composites()]
+        again = list(self._twice())
+        self.steady = not again
+        self.troubles += again or self._fewer()
 
     @property
     def lacking(self) -> list[Component]:
         """The components that it does not hand out."""
         return [component for component in self._asked.components if component.name not in self.handed_out]
+
+    def has_logits(self, value: Array) -> bool:
+        """Whether these are the logits of the pass. Where the pass has none, nothing is said against them."""
+        if LOGITS not in self.forward.values:
+            return True
+        return not self._unlike(self._asked.file.component(LOGITS), {LOGITS: value})
 
     def _readable(self, outputs: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
         """The arrays among what was handed out, in the shape and dtype that were asked for."""
@@ -41,17 +55,12 @@ class Whole:
                 continue
             try:
                 value = copied(outputs[component.name])
-            except (
-                Exception
-            ) as error:  # JAX computes when the array is asked for, and a table's row finds no value
-                what = f"what `trace` hands out of it cannot be read: {told(error)}"
-                self.troubles.append(
-                    Trouble("trace", what, "mend the call or the row of the table", component)
-                )
+            except Broken as broken:
+                self.troubles.append(replace(broken.trouble, component=component))
                 continue
             wrong = misshapen(value, self._asked.whole_shape(component), self._asked.dtype)
             if wrong:
-                way_out = f"hand it out as {component.axes}, at every token"
+                way_out = f"hand it out in {self._asked.dtype}, as {component.axes}, at every token"
                 self.troubles.append(
                     Trouble(
                         "trace", f"what `trace` hands out of it {wrong}", way_out, component, by_kind=True
@@ -86,6 +95,12 @@ class Whole:
                     "trace", what, "look at its mask, its eps or its dtype", component, f"first at {strange}"
                 )
 
+    def _leave_out(self, components: Iterable[Component | None]) -> None:
+        """What is known to be wrong would be found wrong by everything that it is held against."""
+        wrong = {component.name for component in components if component is not None}
+        values = {name: value for name, value in self.forward.values.items() if name not in wrong}
+        self.forward = replace(self.forward, values=values)
+
     def _finite(self, name: str) -> bool:
         """At the real tokens: what padding is computed from is nobody's concern."""
         component, value = self._asked.file.component(name), self.forward.values[name].astype(np.float32)
@@ -104,17 +119,13 @@ class Whole:
                 yield Trouble("trace", what, f"hand out what {own} is", component, difference(result))
 
     def _twice(self) -> Iterator[Trouble]:
-        """Bit by bit: it is the same program on the same inputs."""
+        """By the limits of a whole run, since not every accelerator sums in the same order each time."""
         again = self._asked.trace(self._names)
         for component in self._asked.components:
-            name = component.name
-            if name not in self.forward.values:
-                continue
-            there = self.forward.values[name]
-            if name not in again or not np.array_equal(copied(again[name]), there, equal_nan=True):
-                yield Trouble(
-                    "trace", "the same `trace` gives something else the second time", _DRAWN, component
-                )
+            unlike = self._unlike(component, again) if component.name in self.forward.values else ""
+            if unlike:
+                what = "the same `trace` gives something else the second time"
+                yield Trouble("trace", what, _DRAWN, component, unlike)
 
     def _fewer(self) -> Iterator[Trouble]:
         """Asked for half of it, a compiler may order roundings otherwise, as it may in a whole run."""
@@ -131,14 +142,20 @@ class Whole:
             what = f"asked for other names, `trace` hands out {surplus[0]}, which was not asked for"
             yield Trouble("trace", what, "hand out those of `names` that there are, and no others")
         for component in self._asked.components:
-            name = component.name
-            if name not in names or name not in self.forward.values:
-                continue
-            what = "asked for fewer names, `trace` gives something else"
-            way_out = "take values by their names, never by their order"
-            if name not in outputs:
-                yield Trouble("trace", what, way_out, component, "nothing at all")
-                continue
-            result = self.forward.again(component, copied(outputs[name]), Mode.END_TO_END)
-            if result.verdict is Verdict.FAIL:
-                yield Trouble("trace", what, way_out, component, difference(result))
+            if component.name in names and component.name in self.forward.values:
+                unlike = self._unlike(component, outputs)
+                if unlike:
+                    what = "asked for fewer names, `trace` gives something else"
+                    way_out = "take values by their names, never by their order"
+                    yield Trouble("trace", what, way_out, component, unlike)
+
+    def _unlike(self, component: Component, outputs: Mapping[str, Any]) -> str:
+        """How another pass has something else of a component; empty if it has not. Raises Broken."""
+        if component.name not in outputs:
+            return "nothing at all"
+        value, there = copied(outputs[component.name]), self.forward.values[component.name]
+        wrong = misshapen(value, there.shape, self._asked.dtype)
+        if wrong:
+            return f"it {wrong}"
+        result = self.forward.again(component, value, Mode.END_TO_END)
+        return difference(result) if result.verdict is Verdict.FAIL else ""

@@ -14,8 +14,7 @@ def show_portcheck(check: PortCheck, console: Console) -> None:
     asked = "; ".join(f"{dtype} with {', '.join(cases)}" for dtype, cases in check.asked.items())
     console.print(Text(f"{check.port}   {check.golden}   {asked}", style="bold"), soft_wrap=True)
     console.print(_offered(check.powers))
-    for unmeasured in check.unmeasured:
-        _show_unmeasured(unmeasured, console)
+    _show_unmeasured(check.unmeasured, console)
     if check.unverified:
         why = "run by `apply`, and not held against `trace`, which does not hand out what they take in or put out"
         console.print(Text(f"\n{why}", style="yellow"), soft_wrap=True)
@@ -41,12 +40,17 @@ def _offered(powers: Iterable[Power]) -> Table:
     return table
 
 
-def _show_unmeasured(unmeasured: Unmeasured, console: Console) -> None:
-    """Kind by kind, so that a whole model is a few lines."""
-    head = f"\nunmeasured, {unmeasured.dtype} {unmeasured.mode}: {unmeasured.reason}"
-    console.print(Text(head, style="yellow"), soft_wrap=True)
-    for kind, names in unmeasured.kinds.items():
-        console.print(Text(f"  {kind}: {some_of(names)}"), soft_wrap=True)
+def _show_unmeasured(unmeasured: Iterable[Unmeasured], console: Console) -> None:
+    """Kind by kind, so that a whole model is a few lines; what is the same in several dtypes once."""
+    dtypes: dict[tuple[str, ...], list[str]] = {}
+    for each in unmeasured:
+        kinds = (f"  {kind}: {some_of(names)}" for kind, names in each.kinds.items())
+        dtypes.setdefault((each.mode, each.reason, *kinds), []).append(each.dtype)
+    for (mode, reason, *lines), alike in dtypes.items():
+        head = f"\nunmeasured, {', '.join(alike)} {mode}: {reason}"
+        console.print(Text(head, style="yellow"), soft_wrap=True)
+        for line in lines:
+            console.print(Text(line), soft_wrap=True)
 
 
 def _alike(contradictions: Iterable[Contradiction]) -> dict[str, list[str]]:

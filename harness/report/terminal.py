@@ -40,6 +40,9 @@ def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = F
     if run.first_wrong is not None:
         console.print()
         _show_failures(run, order, console)
+    else:
+        for note in run.notes:
+            console.print(Text(f"\n{note}", style="yellow"), soft_wrap=True)
     _show_said(run.results, console)
     _show_unmeasured(run.results, console)
     told = Text(f"\n{run.golden}: {counted(run)}", style=f"bold {_COLOURS[run.verdict]}")

@@ -197,7 +197,7 @@ def test_what_is_no_mapping_is_said_to_be_none(
 
 def test_a_crash_is_no_verdict(goldens: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.compare.metrics.views", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("harness.compare.judge.views", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("harness.compare.judge.apart", lambda *_, **__: 1 / 0)
     told = goldens("replay", "tiny.h5", *PORT)
     assert told.status == 2
     assert "ZeroDivisionError" in told.err
