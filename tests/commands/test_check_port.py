@@ -187,6 +187,10 @@ CONTRADICTIONS = {
         tracing(lambda port, values, names: values if len(values) == 5 else {"lm_head": values["lm_head"]}),
         "embed_tokens, layers.0.act: asked for fewer names, `trace` gives something else (nothing at all)",
     ),
+    "trace raises for fewer names": (
+        tracing(lambda port, values, names: raises() if len(names) == 3 else values),
+        "asked for half of the names, `trace` raised RuntimeError: no such thing; it has to run every case",
+    ),
     "a composite is something else": (
         tracing(put(LAYER, lambda value, values: values[Q])),
         f"{LAYER}: as a whole it hands out something else than its last step does (error",

@@ -51,7 +51,9 @@ def test_composites_and_unknown_names_are_not_offered(folder, raw):
 
 
 def test_a_port_that_was_told_nothing_runs_no_component(folder):
-    with pytest.raises(ValueError, match=r"was not told what its components take in: a port around it hands on `wire"):
+    with pytest.raises(
+        ValueError, match=r"was not told what its components take in: a port around it hands on `wire"
+    ):
         make_unwired(str(folder), dtype="float32").apply("norm", {"x": np.zeros((1, 1, 48), np.float32)})
 
 
