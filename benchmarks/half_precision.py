@@ -86,10 +86,14 @@ def main() -> None:
     rows = compared.merged(found)
     summary = compared.summarise(rows, asked.dtype, "end-to-end")
     if summary is None or summary.further is None:
-        sys.exit(f"the texts have no window of {asked.window} tokens: name longer ones, or a shorter --window")
+        sys.exit(
+            f"the texts have no window of {asked.window} tokens: name longer ones, or a shorter --window"
+        )
     for sentence in told.sentences(summary):
         console.print(sentence)
-    by_window = compared.ratio_interval(*(_sums(found, name) for name in ("kl_exact_port", "kl_exact_golden")))
+    by_window = compared.ratio_interval(
+        *(_sums(found, name) for name in ("kl_exact_port", "kl_exact_golden"))
+    )
     console.print(f"resampling {len(found)} windows: {by_window.low:.3f} to {by_window.high:.3f}")
     console.print(f"mean KL to float64: port {summary.exact_port:.3e}, reference {summary.exact_golden:.3e}")
     sys.exit(0 if max(summary.further.high, by_window.high) <= asked.limit else 1)
