@@ -10,7 +10,7 @@ from harness.model import Component
 from harness.ports.calls import Marks, Site
 from harness.ports.program import Program, Variable
 from harness.ports.tap import Param, Tap
-from harness.replay.port import Miswired
+from harness.replay.port import Miswired, NotOffered
 
 LAYER = "{n}"
 Found = tuple[Tap, int | None]
@@ -82,7 +82,10 @@ class Locations:
         raise TapError(f"the model has no {told}{layer}, where the table has {name}")
 
     def taken(self, component: Component, argument: str) -> tuple[Variable, Tap]:
-        """Where a component takes an argument in, and how that lies there."""
+        """Where a component takes an argument in, and how that lies there.
+
+        Raises NotOffered where neither the call nor the table tells.
+        """
         source = component.inputs[argument]
         if source.startswith("case."):
             return self.program.inputs[source.removeprefix("case.")], Tap()
@@ -97,9 +100,8 @@ class Locations:
             place = replace(tap, argument=own, layout=layout.layout, part=layout.part)
             return self.variable(place, n, component.name), place
         if producer is None:
-            raise TapError(
-                f"{component.name} takes {argument} from {source}, which the table does not have: "
-                "say in `takes` where it is"
+            raise NotOffered(
+                f"{component.name} takes {argument} from {source}, which the table does not have"
             )
         return self.variable(*producer, source), layout
 

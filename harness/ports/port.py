@@ -71,7 +71,7 @@ class ModelPort:
     run: called as `run(model, token_ids=, positions=, attention_mask=, query_index=)`, gives the logits (B T V)
     components: component -> where its value is, {n} in both for a layer's number; without `lm_head`, the logits are
         what `run` gives
-    sizes: of the letters in layouts that arrays do not tell, `{"K": 2, "G": 7, "D": 64}`
+    sizes: of the letters in layouts that arrays do not tell, `{"K": 2, "G": 7, "D": 64}`; a letter has one size in all
     parameters: parameter of the reference -> the model's; without it, they are not offered
     precision: of products, as `jax.default_matmul_precision` takes it; None for what the model asks for itself
     compiler_options: as `jax.jit` takes them

@@ -92,7 +92,18 @@ def trace(
         _as_variable(program, atom)
         for atom in _write_out(program, marks, closed.jaxpr, closed.consts, environment)
     ]
+    _leave_out_unused(program)
     return program
+
+
+def _leave_out_unused(program: Program) -> None:
+    """Flax runs the body of a Linen scan once more than there are layers, and uses nothing of what it gives."""
+    used = set(program.outputs)
+    for operation in reversed(program.operations):
+        if not used.isdisjoint(operation.outputs):
+            used.update(x for x in operation.inputs if isinstance(x, int))
+    for places in [*program.found.values(), *program.named.values()]:
+        places[:] = [place for place in places if place in used] or places
 
 
 def _as_variable(program: Program, atom: Any) -> Variable:

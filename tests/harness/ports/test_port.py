@@ -1,7 +1,11 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
+from jax.ad_checkpoint import checkpoint_name
 
-from harness.ports import UNDECIDED, ModelPort, Tap, nnx_model
+from harness.ports import UNDECIDED, ModelPort, Tap, linen_model, nnx_model
 from harness.ports.layout import LayoutError
 from harness.ports.located import TapError
 from harness.ports.parameters import ParameterError
@@ -185,3 +189,40 @@ def test_a_layout_that_does_not_fit_fails_by_itself():
     near(traced["lm_head"], RIGHT.values["lm_head"])
     with pytest.raises(LayoutError, match="undecided"):
         np.asarray(traced["layers.0.mlp.act"])
+
+
+def test_a_component_whose_inputs_nobody_tells_is_not_offered():
+    """Of logits alone, and of a table that grows row by row: no failure, a gap."""
+    port = ModelPort(nnx_model(models.ModelNnx(False)), models.run, {})
+    port.wire(models.COMPONENTS)
+    near(port.trace(RIGHT.case, ["lm_head"])["lm_head"], RIGHT.values["lm_head"])
+    with pytest.raises(NotOffered):
+        port.apply("lm_head", inputs_of("lm_head"))
+
+
+class Turning(linen.Module):
+    @linen.compact
+    def __call__(self, x, angle):
+        return x + checkpoint_name(jnp.cos(angle), "turn") * linen.Dense(models.C, name="gate")(x), None
+
+
+class Turned(linen.Module):
+    @linen.compact
+    def __call__(self, ids):
+        options = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "length": models.LAYERS}
+        layers = linen.scan(Turning, in_axes=linen.broadcast, **options)(name="layers")
+        return layers(linen.Embed(models.V, models.C)(ids), ids[:, :, None] * 0.1)[0]
+
+
+def test_what_a_framework_runs_once_more_is_not_counted():
+    """Linen traces the body of a scan by itself for what is the same in every layer, and uses nothing of it."""
+    module = Turned()
+    variables = module.init(jax.random.key(0), jnp.asarray(IDS))
+    table = {"layers.{n}.turn": Tap(value="turn")}
+    port = ModelPort(linen_model(module, variables), models.run, table)
+    names = [f"layers.{n}.turn" for n in range(models.LAYERS + 1)]
+    traced = port.trace(RIGHT.case, names)
+    for name in names[:-1]:
+        near(traced[name], np.cos(IDS[:, :, None] * np.float32(0.1)))
+    with pytest.raises(TapError, match="for layer 2"):
+        np.asarray(traced[names[-1]])
