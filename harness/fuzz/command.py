@@ -23,6 +23,7 @@ from harness.fuzz.outcome import FORMAT, Failure, Fuzz, Input, Unmeasured
 from harness.fuzz.reference import Reference
 from harness.fuzz.save import refuse_taken, save
 from harness.fuzz.shrink import shrink
+from harness.fuzz.simpler import simplest
 from harness.fuzz.trials import Compared, Seen, Trials
 from harness.model import Mode, Verdict
 from harness.record.reference import TORCH_DTYPES
@@ -100,9 +101,25 @@ def fuzz(question: Question, progress: Console) -> Fuzz:
         trials = Trials(reference, port, question.compared, question.examples, question.seconds, told)
         found = _Found(question, folder, port, trials)
         failure, smallest = found.failure(bounds)
+        if failure is not None and smallest is not None:
+            failure = replace(failure, configuration=_simplest(question, folder, smallest, told))
     if smallest is not None and question.save is not None:
         save(question.save, question.name, smallest)
     return _outcome(question, trials, failure, time.monotonic() - began)
+
+
+def _simplest(question: Question, folder: Path, smallest: Drawn, told: Callable[[Seen], None]) -> list[str]:
+    """What the checkpoint can do without while the smallest input fails. What refuses a simpler one needs it all."""
+
+    def fails(simpler: Path) -> bool:
+        try:
+            port = load_port(question.port, str(simpler), question.dtype)
+            reference = Reference(question.checkpoint, simpler, read_config(simpler), question.dtype)
+            return Trials(reference, port, question.compared, 1, question.seconds, told).fails(smallest)
+        except GoldensError:
+            return False
+
+    return simplest(folder, fails)
 
 
 def _bounds(question: Question, config: Mapping[str, Any], folder: Path) -> Bounds:

@@ -28,12 +28,14 @@ class Failure(msgspec.Struct, frozen=True):
     """smallest, found: the least input that fails, and the first one that did
     run: the replay of the smallest by the whole rule, in every mode that was asked for and isolated
     both: of both inputs, where the smallest alone leaves open what explains it
+    configuration: in what a checkpoint can be simpler on which the smallest still fails
     """
 
     smallest: Input
     found: Input
     run: Run
     both: Run | None = None
+    configuration: list[str] = []
 
 
 class Unmeasured(msgspec.Struct, frozen=True):

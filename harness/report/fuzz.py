@@ -37,6 +37,9 @@ def show_fuzz(fuzz: Fuzz, console: Console) -> None:
 def _show_failure(failure: Failure, console: Console) -> None:
     _show_input("first found", failure.found, console)
     _show_input("smallest", failure.smallest, console)
+    if failure.configuration:
+        told = f"it fails with a simpler checkpoint, too: {', '.join(failure.configuration)}"
+        console.print(Text(told), soft_wrap=True)
     for row in failure.smallest.rows:
         more = f", and {len(row) - _SHOWN} more" if len(row) > _SHOWN else ""
         console.print(Text(f"  {', '.join(map(str, row[:_SHOWN]))}{more}"), soft_wrap=True)

@@ -40,7 +40,9 @@ def test_what_fails_is_shrunk_and_told(goldens):
         "says": "1 row of 1 token, no padding, from position 0",
     }
     assert fuzz["failure"]["run"]["first_wrong"]["component"] == "embed_tokens"
-    assert "smallest: 1 row of 1 token, no padding, from position 0\n  500\n" in told.err
+    assert fuzz["failure"]["configuration"] == ["1 of 3 layers"]
+    said = "it fails with a simpler checkpoint, too: 1 of 3 layers"
+    assert f"smallest: 1 row of 1 token, no padding, from position 0\n{said}\n  500\n" in told.err
     assert "embed_tokens   smallest float32 end-to-end   FAIL   112 of 112 elements differ" in told.err
 
 
