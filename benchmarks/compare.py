@@ -4,7 +4,8 @@
 
 About 100 MB of goldens, as many tensors as that takes in the shapes that goldens have, and as much of a port that is
 right: within what rounding explains. All three are timed in turns, so that what else the machine does falls on all of
-them alike. Prints the medians, the median of the ratios, and the most memory that a verdict took beside the tensors.
+them alike. Prints the medians, the median of the ratios (of time, and of CPU time of all threads together, which a
+busy machine disturbs less), and the most memory that a verdict took beside the tensors.
 """
 
 import argparse
@@ -37,18 +38,26 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("hidden", "B T C", (1, 512, 896)),
+    Kind("hidden, one", "B T C", (1, 27_904, 896)),
     Kind("heads", "B H T D", (1, 14, 512, 64)),
     Kind("scores", "B H T S", (1, 14, 512, 512)),
     Kind("logits", "B T V", (1, 128, 151_936)),
 )
 
 
-class Times(NamedTuple):
-    """Seconds of one round."""
+class Time(NamedTuple):
+    """Seconds that passed, and those that processors worked: all threads together."""
 
-    judge: float
-    allclose: float
-    read: float
+    wall: float
+    work: float
+
+
+class Times(NamedTuple):
+    """Of one round."""
+
+    judge: Time
+    allclose: Time
+    read: Time
 
 
 class Work:
@@ -87,7 +96,7 @@ class Work:
                 np.bitwise_or.reduce(array.view(np.uint64), axis=None)
 
     def round(self) -> Times:
-        return Times(*(_seconds(task) for task in (self.judge, self.allclose, self.read)))
+        return Times(*(_time(task) for task in (self.judge, self.allclose, self.read)))
 
     def memory(self) -> int:
         """Bytes that a verdict takes at most beside the tensors, over all of them."""
@@ -98,24 +107,27 @@ class Work:
         return most
 
 
-def _seconds(task: Callable[[], None]) -> float:
-    start = time.perf_counter()
+def _time(task: Callable[[], None]) -> Time:
+    start, work = time.perf_counter(), time.process_time()
     task()
-    return time.perf_counter() - start
+    return Time(time.perf_counter() - start, time.process_time() - work)
 
 
 def row(work: Work, rounds: int) -> list[str]:
     work.round()  # fills caches, starts threads
     times = [work.round() for _ in range(rounds)]
-    judged, allclose, read = (1000 * statistics.median(column) for column in zip(*times, strict=True))
+    judged, allclose, read = (
+        1000 * statistics.median(each.wall for each in column) for column in zip(*times, strict=True)
+    )
     return [
         f"{len(work.pairs)} x {work.kind.name} {work.kind.shape}",
         work.dtype,
         f"{judged:.0f}",
         f"{allclose:.0f}",
         f"{read:.0f}",
-        f"{statistics.median(each.allclose / each.judge for each in times):.1f}",
-        f"{statistics.median(each.judge / each.read for each in times):.1f}",
+        f"{statistics.median(each.allclose.wall / each.judge.wall for each in times):.1f}",
+        f"{statistics.median(each.allclose.work / each.judge.work for each in times):.1f}",
+        f"{statistics.median(each.judge.wall / each.read.wall for each in times):.1f}",
         f"{work.memory() / 1e6:.1f} of {2 * sum(golden.nbytes for _, golden in work.pairs) / 1e6:.0f}",
     ]
 
@@ -127,7 +139,15 @@ def main() -> None:
     table = Table(title=f"25 million elements, medians of {rounds} rounds in turns")
     for column in ("tensors", "dtype"):
         table.add_column(column)
-    for column in ("judge, ms", "allclose, ms", "read, ms", "allclose / judge", "judge / read", "extra MB"):
+    for column in (
+        "judge, ms",
+        "allclose, ms",
+        "read, ms",
+        "allclose / judge",
+        "of CPU",
+        "judge / read",
+        "extra MB",
+    ):
         table.add_column(column, justify="right")
     for dtype in DTYPES:
         for kind in KINDS:

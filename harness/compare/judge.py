@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from harness.compare.metrics import Places, counts, views
+from harness.compare.metrics import Apart, Places, apart, counts
 from harness.compare.tolerance import NOTHING, Allowed, exceeds, limit, noise_floor
 from harness.model import Component, Golden, Mode, Verdict
 from harness.report.result import Result, Worst
@@ -36,34 +36,26 @@ def judge(
     if port.shape != recorded.shape:
         reason = f"shape {port.shape}, where the golden has {recorded.shape}"
         return failed(component, golden, mode, reason)
-    valid = np.broadcast_to(places.valid(component.axes), recorded.shape)
-    ours, theirs = port.astype(np.float64), recorded.astype(np.float64)
-    strange = valid & _unlike(ours, theirs)
-    if strange.any():
-        return failed(component, golden, mode, _strange(strange, ours, theirs))
-    finite = valid & np.isfinite(theirs)
-    if not finite.any():
-        return unmeasured(component, golden, mode, "the golden has no finite number to compare")
-    with np.errstate(invalid="ignore"):
-        error = np.where(finite, ours - theirs, 0.0)
-    theirs = np.where(finite, theirs, 0.0)
     noise = noise_floor(floor, golden.dtype, component.exact)
     said = None if noise == NOTHING else allowed
-    counted = error if said is None else np.where(np.abs(error) <= said.atol, 0.0, error)
-    found = views(counted, theirs, component.axes, places, least=noise.whole)
+    found = apart(port, recorded, component.axes, places, atol=0.0 if said is None else said.atol)
+    if found.strange:
+        return failed(component, golden, mode, _strange(found, port, recorded))
+    if not found.finite:
+        return unmeasured(component, golden, mode, "the golden has no finite number to compare")
+    error = found.views(least=noise.whole)
     sizes = counts(recorded.shape, component.axes, places)
     by_rule = limit(floor, golden.dtype, mode, component.exact, sizes)
     most = by_rule if said is None else said.limit(noise)
-    differing = int(np.count_nonzero(error))
-    forbidden = differing and most == NOTHING
+    forbidden = found.largest > 0 and most == NOTHING
     return replace(
         _bare(component, golden, mode),
-        verdict=Verdict.FAIL if exceeds(found, most) else Verdict.PASS,
-        error=found,
+        verdict=Verdict.FAIL if exceeds(error, most) else Verdict.PASS,
+        error=error,
         floor=noise,
         limit=most,
-        worst=_worst(error, ours, recorded),
-        reason=f"{differing} of {int(finite.sum())} elements differ, and none may" if forbidden else "",
+        worst=Worst(list(found.at), float(port[found.at]), float(recorded[found.at])),
+        reason=_forbidden(found, port, recorded, places.valid(component.axes)) if forbidden else "",
         tolerance="" if said is None else said.says,
     )
 
@@ -82,20 +74,13 @@ def _bare(component: Component, golden: Golden, mode: Mode) -> Result:
     return Result(component.name, component.kind, golden.case, golden.dtype, mode, Verdict.UNMEASURED)
 
 
-def _strange(strange: Array, ours: Array, theirs: Array) -> str:
-    place = tuple(int(i) for i in np.argwhere(strange)[0])
+def _strange(found: Apart, port: Array, recorded: Array) -> str:
     return (
-        f"{np.count_nonzero(strange)} elements are NaN or infinite in one of port and golden only, "
-        f"first at {list(place)}: port {ours[place]}, golden {theirs[place]}"
+        f"{found.strange} elements are NaN or infinite in one of port and golden only, "
+        f"first at {list(found.first)}: port {float(port[found.first])}, golden {float(recorded[found.first])}"
     )
 
 
-def _unlike(a: Array, b: Array) -> Array:
-    """Where one is NaN or infinite and the other is not the same."""
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return ~(np.isfinite(a) & np.isfinite(b)) & ~same
-
-
-def _worst(error: Array, ours: Array, recorded: Array) -> Worst:
-    index = np.unravel_index(int(np.argmax(np.abs(error))), error.shape)
-    return Worst([int(i) for i in index], float(ours[index]), float(recorded[index]))
+def _forbidden(found: Apart, port: Array, recorded: Array, valid: Array) -> str:
+    differing = np.count_nonzero((port != recorded) & np.isfinite(recorded) & valid)
+    return f"{differing} of {found.finite} elements differ, and none may"

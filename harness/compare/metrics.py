@@ -3,11 +3,15 @@
 Only places with a real token are looked at: no padded row, and no padded key column.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from harness.compare.layout import PLACES, Layout
+from harness.compare.sums import Pair, measure
 from harness.model import Views
 
 Array = Any
@@ -36,10 +40,45 @@ class Places:
 def counts(shape: tuple[int, ...], axes: str, places: Places) -> Views:
     """How many elements the norm of each view is taken over: all, in the shortest row, in a channel."""
     letters = axes.split()
-    valid = np.broadcast_to(places.valid(axes), shape)
+    placed = [size if letter in PLACES else 1 for size, letter in zip(shape, letters, strict=True)]
+    valid = np.broadcast_to(places.valid(axes), placed)
     rows = valid.sum(axis=tuple(i for i, letter in enumerate(letters) if letter not in "BT"))
-    channels = valid.sum(axis=tuple(i for i, letter in enumerate(letters) if letter in "BTS"))
-    return Views(float(valid.sum()), float(np.min(rows[rows > 0])), float(np.min(channels)))
+    channels = math.prod(shape) // math.prod(placed)
+    whole = float(valid.sum())
+    return Views(whole * channels, float(np.min(rows[rows > 0])) * channels, whole)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far a tensor is from another, and where.
+
+    rows, channels: sums of squares of the error, and of the reference: (2 B T), and (2, channels)
+    largest: the largest absolute error; at: where it is first
+    strange: how many are NaN or infinite, and not the same in both; first: the first of them
+    finite: how many numbers there are to compare
+    """
+
+    rows: Array
+    channels: Array
+    largest: float
+    at: tuple[int, ...]
+    strange: int
+    first: tuple[int, ...]
+    finite: int
+
+    def views(self, least: float = 0.0) -> Views:
+        """As `views` has it."""
+        (row_error, row_reference), (channel_error, channel_reference) = self.rows, self.channels
+        return Views(
+            whole=_relative(row_error.sum(), row_reference.sum()),
+            row=_relative(row_error, _at_least(row_reference, least)),
+            channel=_relative(channel_error, _at_least(channel_reference, least)),
+        )
+
+
+def apart(port: Array, recorded: Array, axes: str, places: Places, atol: float = 0.0) -> Apart:
+    """Hold two tensors of one shape against each other. atol: elements that differ by no more count as equal."""
+    return _apart(port, recorded, axes, places, subtract=True, atol=atol)
 
 
 def views(error: Array, reference: Array, axes: str, places: Places, least: float = 0.0) -> Views:
@@ -51,26 +90,45 @@ def views(error: Array, reference: Array, axes: str, places: Places, least: floa
     least: a row or channel that is smaller than this share of the median one counts as if it were that large. What is
         left where rounding cancels is noise, and says nothing of how large an error is
     """
-    letters = axes.lower().split()
-    valid = places.valid(axes)
-    if not valid.all():
-        error, reference = np.where(valid, error, 0.0), np.where(valid, reference, 0.0)
-    rows = "".join(letter for letter in letters if letter in "bt")
-    channels = "".join(letter for letter in letters if letter not in "bts")
+    error = np.broadcast_to(error, reference.shape)
+    return _apart(error, reference, axes, places, subtract=False).views(least)
 
-    def power(tensor: Array, kept: str) -> Array:
-        return np.einsum(f"{''.join(letters)},{''.join(letters)}->{kept}", tensor, tensor, dtype=np.float64)
 
-    found = [(power(error, kept), power(reference, kept)) for kept in (rows, channels)]
-    if not all(np.isfinite(total).all() for pair in found for total in pair):
-        finite = np.isfinite(error) & np.isfinite(reference)
-        return views(np.where(finite, error, 0.0), np.where(finite, reference, 0.0), axes, places, least)
-    (row_error, row_reference), (channel_error, channel_reference) = found
-    return Views(
-        whole=_relative(row_error.sum(), row_reference.sum()),
-        row=_relative(row_error, _at_least(row_reference, least)),
-        channel=_relative(channel_error, _at_least(channel_reference, least)),
+def _apart(
+    first: Array, reference: Array, axes: str, places: Places, subtract: bool, atol: float = 0.0
+) -> Apart:
+    shape, layout = reference.shape, Layout.of(axes, reference.shape)
+    first, reference = first.reshape(layout.shape), reference.reshape(layout.shape)
+    rows, keys = _real(layout, places)
+    sums = measure(Pair(first, reference, rows, keys, layout.has_channels, subtract, atol))
+    real = rows.sum() * layout.shape[-1] if keys is None else rows.sum(axis=1) @ keys.sum(axis=1)
+    return Apart(
+        rows=layout.rows(sums.over_inner),
+        channels=layout.channels(sums.over_inner, sums.over_middle),
+        largest=sums.largest,
+        at=_index(sums.at, shape),
+        strange=sums.strange,
+        first=_index(sums.first, shape),
+        finite=int(real) - sums.lost,
     )
+
+
+def _real(layout: Layout, places: Places) -> tuple[Array, Array | None]:
+    """Which of `outer` and `middle`, and which of `outer` and `inner`, are those of real tokens; None for all."""
+
+    def valid(letters: Sequence[str], sizes: tuple[int, ...], *shape: int) -> Array:
+        return np.broadcast_to(places.valid(" ".join(letters)), sizes).reshape(shape)
+
+    outer, middle, inner = layout.shape
+    before, lead = layout.before, layout.lead
+    rows = valid(layout.letters[:lead], layout.sizes[:lead], outer, middle)
+    if not layout.has_keys:
+        return rows, None
+    return rows, valid([*layout.letters[:before], "S"], (*layout.sizes[:before], inner), outer, inner)
+
+
+def _index(at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(at, shape)) if math.prod(shape) else ()
 
 
 def _at_least(powers: Array, share: float) -> Array:

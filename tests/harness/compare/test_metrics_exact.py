@@ -1,0 +1,172 @@
+"""One pass over tiles comes to what plain float64 does: every figure of a comparison, however the tensors are cut."""
+
+import math
+import os
+import tracemalloc
+from collections import defaultdict
+from unittest.mock import patch
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.compare import sums
+from harness.compare.layout import Layout
+from harness.compare.metrics import Places, apart, counts, views
+
+DTYPES = [np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
+AXES = ["B T C", "B H T D", "B H T S", "B T H D", "B K S D", "B S K D", "B H T", "B T", "B S C T"]
+STRANGE = [np.nan, np.inf, -np.inf]
+
+
+@st.composite
+def comparisons(draw):
+    """Two tensors that are alike but for a relative error, some padding, and here and there what is no number."""
+    axes = draw(st.sampled_from(AXES))
+    sizes = {letter: draw(st.integers(1, 7)) for letter in dict.fromkeys("BTS" + axes.replace(" ", ""))}
+    shape = tuple(sizes[letter] for letter in axes.split())
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    dtype = draw(st.sampled_from(DTYPES))
+    least, most = sorted(draw(st.tuples(*[st.integers(-30, 30)] * 2)))
+    recorded = random.standard_normal(shape) * 10.0 ** random.uniform(least, most, shape)
+    port = recorded * (1 + draw(st.sampled_from([0, 1e-7, 1e-2, 10])) * random.standard_normal(shape))
+    with np.errstate(over="ignore"):
+        port, recorded = port.astype(dtype), recorded.astype(dtype)
+    for tensors in draw(st.lists(st.sampled_from([(port,), (recorded,), (port, recorded)]), max_size=3)):
+        place, value = tuple(int(random.integers(size)) for size in shape), draw(st.sampled_from(STRANGE))
+        for tensor in tensors:
+            tensor[place] = value
+    queries, keys = (
+        random.random((sizes["B"], sizes[letter])) < draw(st.sampled_from([0.7, 2])) for letter in "TS"
+    )
+    return port, recorded, axes, Places(queries, keys), draw(st.sampled_from([0.0, 1e-6, 1.0]))
+
+
+def plain(port, recorded, axes, places, atol):
+    """The same figures, number by number."""
+    letters = axes.split()
+    rows, channels = (defaultdict(lambda: ([0.0], [0.0])) for _ in "rc")
+    largest, at, strange, finite = 0.0, None, [], 0
+    for place in np.ndindex(recorded.shape):
+        index = dict(zip(letters, place, strict=True))
+        real = all(
+            mask[index["B"], index[letter]]
+            for letter, mask in (("T", places.queries), ("S", places.keys))
+            if letter in index
+        )
+        ours, theirs = float(port[place]), float(recorded[place])
+        row = rows[tuple(index[letter] for letter in letters if letter in "BT")]
+        channel = channels[tuple(index[letter] for letter in letters if letter not in "BTS")]
+        if not real:
+            continue
+        finite += math.isfinite(theirs)
+        if not (math.isfinite(ours) and math.isfinite(theirs)):
+            if ours != theirs and not (math.isnan(ours) and math.isnan(theirs)):
+                strange.append(place)
+            continue
+        error = abs(ours - theirs)
+        if error > largest:
+            largest, at = error, place
+        for part in (row, channel):
+            part[0].append(error**2 if error > atol else 0.0)
+            part[1].append(theirs**2)
+    exact = [
+        np.array([[math.fsum(both[i]) for _, both in sorted(part.items())] for i in (0, 1)])
+        for part in (rows, channels)
+    ]
+    return exact, largest, at, strange, finite
+
+
+def small_tiles(tile, slab):
+    return patch.multiple(sums, _TILE=tile, _SLAB=slab, _WIDEST=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(comparisons(), st.sampled_from([(64 * 1024, 256 * 1024), (16, 40), (7, 7)]))
+def test_every_figure_is_that_of_plain_float64(comparison, sizes):
+    (rows, channels), largest, at, strange, finite = plain(*comparison)
+    with small_tiles(*sizes):
+        found = apart(*comparison)
+    np.testing.assert_allclose(found.rows.reshape(2, -1), rows, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(found.channels.reshape(2, -1), channels, rtol=1e-14, atol=0)
+    assert (found.largest, found.strange, found.finite) == (largest, len(strange), finite)
+    assert at is None or found.at == at
+    assert not strange or found.first == strange[0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(comparisons())
+def test_views_of_an_error_are_those_of_two_tensors(comparison):
+    port, recorded, axes, places, _ = comparison
+    with np.errstate(invalid="ignore"):
+        error = port.astype(np.float64) - recorded.astype(np.float64)
+    found, expected = views(error, recorded, axes, places), apart(port, recorded, axes, places).views()
+    for view in ("whole", "row", "channel"):
+        np.testing.assert_allclose(getattr(found, view), getattr(expected, view), rtol=1e-14)
+
+
+@settings(max_examples=50, deadline=None)
+@given(comparisons())
+def test_counts_are_those_of_the_valid_elements(comparison):
+    _, recorded, axes, places, _ = comparison
+    valid, letters = np.broadcast_to(places.valid(axes), recorded.shape), axes.split()
+    rows = valid.sum(axis=tuple(i for i, letter in enumerate(letters) if letter not in "BT"))
+    channels = valid.sum(axis=tuple(i for i, letter in enumerate(letters) if letter in "BTS"))
+    if valid.any():
+        found = counts(recorded.shape, axes, places)
+        assert (found.whole, found.row, found.channel) == (valid.sum(), rows[rows > 0].min(), channels.min())
+
+
+@pytest.mark.parametrize(("axes", "shape"), [("B T C", (2, 700, 896)), ("B T V", (1, 9, 151_936))])
+def test_sums_of_many_are_exact_but_for_a_few_roundings(axes, shape):
+    """Of 1.3 million squares, in tiles, wide rows cut: against sums that round once."""
+    random = np.random.default_rng(0)
+    recorded = random.standard_normal(shape, dtype=np.float32)
+    port = recorded * (1 + np.float32(1e-6) * random.standard_normal(shape, dtype=np.float32))
+    real = np.ones(shape[:2], bool)
+    found = apart(port, recorded, axes, Places(real, real))
+    error, reference = port.astype(np.float64) - recorded, recorded.astype(np.float64)
+    for kind, tensor in enumerate((error, reference)):
+        exact = math.fsum((tensor**2).ravel())
+        assert abs(found.rows[kind].sum() - exact) <= 1e-15 * exact * 4
+        np.testing.assert_allclose(found.channels[kind].sum(), exact, rtol=4e-15)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("B T C", (2, 700, 896)), ("B T V", (1, 9, 151_936)), ("B H T S", (1, 5, 512, 512))]
+)
+def test_sums_do_not_depend_on_how_many_threads_there_are(axes, shape):
+    random = np.random.default_rng(1)
+    layout = Layout.of(axes, shape)
+    first, reference = random.standard_normal((2, *layout.shape), dtype=np.float32)
+    pair = sums.Pair(first, reference, np.ones(layout.shape[:2], bool), None, layout.has_channels, True)
+    alone, *others = (sums.measure(pair, helpers) for helpers in (0, 1, 3, None))
+    for other in others:
+        np.testing.assert_array_equal(other.over_inner, alone.over_inner)
+        if layout.has_channels:
+            np.testing.assert_array_equal(other.over_middle, alone.over_middle)
+        assert (other.largest, other.at) == (alone.largest, alone.at)
+
+
+def test_a_mistake_in_a_thread_is_not_lost():
+    shape = (1, 700, 896)
+    tensor = np.zeros(shape, np.float32)
+    real = np.ones((1, 700), bool)
+    with (
+        patch.object(sums, "_widen", side_effect=IndexError("here")),
+        pytest.raises(IndexError, match="here"),
+    ):
+        apart(tensor, tensor, "B T C", Places(real, real))
+
+
+def test_no_tensor_is_copied_as_a_whole():
+    tensor = np.ones((1, 4_000, 896), np.float32)
+    real = np.ones((1, 4_000), bool)
+    apart(tensor, tensor, "B T C", Places(real, real))
+    tracemalloc.start()
+    apart(tensor, tensor, "B T C", Places(real, real))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2 * 1024**2 * (1 + (os.cpu_count() or 1))
