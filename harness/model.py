@@ -34,6 +34,9 @@ class Verdict(enum.StrEnum):
 LOGITS = "lm_head"
 """The component that every port offers: what it puts out is what tokens are chosen from."""
 
+CASE = "case."
+"""What the source of an input begins with that a case gives, and no component."""
+
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 """Half the distance from 1 to the next number, for each dtype a golden can have."""
 

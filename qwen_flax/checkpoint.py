@@ -110,7 +110,7 @@ def load(folder: str | Path, config: Config, *, dtype: str) -> Model:
         stored = _without_tied_copy(stored)
     _compare(str(folder), wanted, {name: tensor.shape for name, tensor in stored.items()})
 
-    leaves = {a.path: _placed(stored[name].read(), a.layout, dtype, owned=True) for name, a in wanted.items()}
+    leaves = {a.path: _placed(stored[name].read(), a.layout, dtype) for name, a in wanted.items()}
     return nnx.merge(graph, _state(shapes, leaves))
 
 
@@ -157,14 +157,14 @@ def _listed(what: str, names: Iterable[str]) -> str:
     return f"{len(names)} {what}: {', '.join(names)}" if names else ""
 
 
-def _placed(stored: np.ndarray, layout: Layout, dtype: str, *, owned: bool) -> Array:
+def _placed(stored: np.ndarray, layout: Layout, dtype: str) -> Array:
     """On the device, in the model's dtype and layout. float64 is rounded on the host: JAX holds none here.
 
-    owned: nobody else holds `stored`, so that its memory may be used as it is instead of copied
+    Nobody else holds `stored`: its memory may be used as it is instead of copied.
     """
     if stored.dtype == np.float64:
         stored = stored.astype(np.float32)
-    placed: Array = _converted(jax.device_put(stored, may_alias=owned), layout, dtype)
+    placed: Array = _converted(jax.device_put(stored, may_alias=True), layout, dtype)
     return placed.block_until_ready()
 
 

@@ -25,7 +25,7 @@ from harness.audit.fault import (
     Rewired,
 )
 from harness.errors import GoldensError, first_line
-from harness.model import Component
+from harness.model import CASE, Component
 from harness.replay.port import Isolated, NotOffered, Port, Weighted, wired
 
 Array = Any
@@ -33,7 +33,6 @@ Arrays = Mapping[str, Array]
 Wiring = Mapping[str, Mapping[str, str]]
 """Component -> {argument: source}; a source is a component, or `case.positions` and the like."""
 
-_CASE = "case."
 _NOT_SEEN = "the fault cannot be planted, and nobody would see it"
 
 
@@ -154,7 +153,7 @@ class Planted:
             raise GoldensError(
                 f"{_incomplete(self._wiring)}: record every component, or replay this fault isolated only"
             )
-        values = {f"{_CASE}{name}": value for name, value in inputs.items()}
+        values = {f"{CASE}{name}": value for name, value in inputs.items()}
         wanted = [name for name in names if name in self._wiring]
         for name in _in_order(self._wiring, wanted):
             sources = {argument: values[source] for argument, source in self._wiring[name].items()}
@@ -219,7 +218,7 @@ def _incomplete(edges: Wiring) -> str:
     """The first gap in the wiring, in words; nothing when there is none."""
     for name, sources in edges.items():
         for source in sources.values():
-            if not source.startswith(_CASE) and source not in edges:
+            if not source.startswith(CASE) and source not in edges:
                 return f"{name} takes in {source}, which is not in the golden file"
     return ""
 
@@ -231,7 +230,7 @@ def _in_order(edges: Wiring, names: Collection[str]) -> Iterator[str]:
     while pending:
         name = pending.pop()
         if name not in needed:
-            needed[name] = [source for source in edges[name].values() if not source.startswith(_CASE)]
+            needed[name] = [source for source in edges[name].values() if not source.startswith(CASE)]
             pending.extend(needed[name])
     return iter(TopologicalSorter(needed).static_order())
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from harness.diagnose.subject import Subject
 from harness.kinds.table import STEPS
-from harness.model import Component, Mode, Verdict
-from harness.replay.forward import CASE, Forward
+from harness.model import CASE, Component, Mode, Verdict
+from harness.replay.forward import Forward
 from harness.replay.port import TRACE_INPUTS, Isolated
 from harness.report.result import Explanation, Result
 

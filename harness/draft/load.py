@@ -1,6 +1,5 @@
 """The model that somebody names, as an adapter takes it."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from flax import linen, nnx
 from harness.errors import GoldensError
 from harness.ports import linen_model, nnx_model
 from harness.ports.port import Model
-from harness.replay.port import told
+from harness.replay.port import imported, told
 
 _EXPECTED = "expected an nnx.Module, a pair (linen module, variables), or a function that gives one of these"
 
@@ -32,14 +31,7 @@ def named(spec: str, what: str) -> Any:
     module_name, _, name = spec.partition(":")
     if not module_name or not name.isidentifier() or module_name.startswith("."):
         raise GoldensError(f"{what} {spec!r} names nothing: write it as MODULE:NAME")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise GoldensError(
-            f"{what} {spec!r}: no module named {error.name!r} can be imported; is it installed, or in this folder?"
-        ) from error
-    except Exception as error:  # a stranger's module may raise anything
-        raise GoldensError(f"{what} {spec!r}: importing {module_name!r} raised {told(error)}") from error
+    module = imported(module_name, f"{what} {spec!r}")
     if not hasattr(module, name):
         raise GoldensError(f"{what} {spec!r}: module {module_name!r} has no {name!r}")
     return getattr(module, name)

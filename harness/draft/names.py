@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-LAYER = "{n}"
+from harness.ports.tap import LAYER
+
 LAYERS = ["layers", "layer", "blocks", "block", "h", "decoder_layers", "decoder_layer", "transformer_blocks"]
 _LAYER_PART = re.compile(r"(^|\.)(\w+[._]?)?\{n\}")
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.draft.inspect import Inspected, Seen, Stored
-from harness.draft.names import LAYER, Likeness, in_fused, in_layers, likeness, of_argument
+from harness.draft.names import Likeness, in_fused, in_layers, likeness, of_argument
 from harness.draft.reference import Reference, Shape, Wanted
 from harness.errors import GoldensError
 from harness.model import LOGITS
-from harness.ports.tap import UNDECIDED, Param, Tap
+from harness.ports.tap import LAYER, UNDECIDED, Param, Tap
 
 Where = Tap | Param
 Found = Seen | Stored

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.draft.names import LAYER
 from harness.model import Component
+from harness.ports.tap import LAYER
 from harness.store.reader import GoldenFile
 
 Shape = tuple[int, ...]

@@ -8,11 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.draft.load import Loaded
-from harness.draft.names import LAYER
 from harness.draft.propose import Proposal, Row, Where
 from harness.draft.reference import Reference
 from harness.model import LOGITS
-from harness.ports.tap import UNDECIDED, Tap
+from harness.ports.tap import LAYER, UNDECIDED, Tap
 
 _WIDTH = 88
 _INDENT = "    "

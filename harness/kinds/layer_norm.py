@@ -6,6 +6,7 @@ once, as Cohere has it; without it, by the one call that a library has for it.
 
 from functools import partial
 
+from harness.kinds.eps import EPS
 from harness.kinds.step import U32, Array, Evaluation, Hypothesis, Step, rounding
 
 
@@ -39,10 +40,6 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     return (product**2 * relative + moved) * U32**2 + rounding(e.xp, u, product, output)
 
 
-def _eps(value: float, e: Evaluation) -> Evaluation | None:
-    return None if value == e.settings["eps"] else e.with_settings(eps=value)
-
-
 def _mean_kept(e: Evaluation) -> Array:
     x, weight, bias = e.inputs["x"], e.parameters.get("weight"), e.parameters.get("bias")
     normed = x * e.xp.rsqrt(e.xp.mean_square(x) + e.settings["eps"])
@@ -60,14 +57,7 @@ def _plus_one(e: Evaluation) -> Evaluation | None:
 
 
 HYPOTHESES = (
-    *(
-        Hypothesis(
-            f"eps_{value:g}",
-            f"eps is {f'{value:g}' if value else '0, or next to it'}",
-            change=partial(_eps, value),
-        )
-        for value in (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-    ),
+    *EPS,
     Hypothesis("mean_kept", "mean not subtracted (RMSNorm)", evaluate=_mean_kept),
     Hypothesis("weight_plus_one", "multiplied by 1 + weight instead of weight", change=_plus_one),
     Hypothesis("weight_missing", "not multiplied by its weight", change=partial(_without, "weight")),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from harness.kinds.eps import EPS
 from harness.kinds.step import U32, Array, CastOrder, Evaluation, Hypothesis, Step, rounding
 
 
@@ -55,10 +56,6 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     spread = e.xp.total(squares**2) / e.xp.where(power > 0, power**2, 1.0)
     relative = squares.shape[-1] * (1 / 9 + spread / 18) / 4 + 1
     return output**2 * (relative * U32**2) + rounding(e.xp, u, output, output)
-
-
-def _eps(value: float, e: Evaluation) -> Evaluation | None:
-    return None if value == e.settings["eps"] else e.with_settings(eps=value)
 
 
 def _eps_outside_root(e: Evaluation) -> Array:
@@ -118,14 +115,7 @@ def _heads_dim_major(e: Evaluation) -> Evaluation | None:
 
 HYPOTHESES = (
     Hypothesis("heads_dim_major", "heads split as (D H) instead of (H D)", change=_heads_dim_major),
-    *(
-        Hypothesis(
-            f"eps_{value:g}",
-            f"eps is {f'{value:g}' if value else '0, or next to it'}",
-            change=partial(_eps, value),
-        )
-        for value in (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-    ),
+    *EPS,
     Hypothesis("eps_outside_root", "eps added to the root instead of under it", evaluate=_eps_outside_root),
     Hypothesis(
         "weight_plus_one",

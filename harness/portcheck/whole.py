@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from harness.errors import nearest
-from harness.model import LOGITS, Component, Mode, Verdict
+from harness.model import CASE, LOGITS, Component, Mode, Verdict
 from harness.portcheck.asked import Asked, Broken, copied, misshapen
 from harness.portcheck.trouble import Trouble, difference
-from harness.replay.forward import CASE, Forward
+from harness.replay.forward import Forward
 
 Array = Any
 _DRAWN = "nothing in it may be drawn, or left over from an earlier call"

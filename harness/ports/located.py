@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
-from harness.model import Component
+from harness.model import CASE, Component
 from harness.ports.calls import Marks, Site
 from harness.ports.program import Program, Variable
-from harness.ports.tap import Param, Tap
+from harness.ports.tap import LAYER, Param, Tap
 from harness.replay.port import Miswired, NotOffered
 
-LAYER = "{n}"
 Found = tuple[Tap, int | None]
 """A tap, and the number of the layer it is asked for, if it is of one."""
 _Row = TypeVar("_Row", Tap, Param)
@@ -87,8 +86,8 @@ class Locations:
         Raises NotOffered where neither the call nor the table tells.
         """
         source = component.inputs[argument]
-        if source.startswith("case."):
-            return self.program.inputs[source.removeprefix("case.")], Tap()
+        if source.startswith(CASE):
+            return self.program.inputs[source.removeprefix(CASE)], Tap()
         producer = self.find(source)
         layout = Tap() if producer is None else producer[0]
         tap, n = self.find(component.name) or (Tap(), None)

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from harness.ports.layout import Sizes, layers_axis, of_one_layer, to_port, to_reference
-from harness.ports.tap import Param
+from harness.ports.tap import LAYER, Param
 
 Array = Any
-LAYER = "{n}"
 
 
 class ParameterError(ValueError):

@@ -106,8 +106,7 @@ class ModelPort:
 
     def trace(self, inputs: Arrays, names: Collection[str]) -> dict[str, Array]:
         """The whole model; those of `names` that the table has."""
-        given = {name: jnp.asarray(value) for name, value in inputs.items()}
-        return self.values(self._whole(*np.shape(inputs["token_ids"])), names, given)[0]
+        return self.values(self._whole(*np.shape(inputs["token_ids"])), names, inputs)[0]
 
     def apply(self, name: str, inputs: Arrays) -> dict[str, Array]:
         """One component: the part of the forward pass between what it takes in and what it puts out.

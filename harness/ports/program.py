@@ -5,7 +5,7 @@ happens in each layer is then there by itself. A component run alone is a slice 
 forward pass, whatever that is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,7 @@ class Operation:
 class Program:
     """What was traced, and where in it the values are that somebody asks for.
 
-    parameters, inputs: variables by name; constants: arrays that the model holds by itself, by variable.
-
+    parameters, inputs: variables by name; constants: arrays that the model holds by itself, by variable
     found: the variables of each marked place, in the order in which they come by; named: of the model's own names
     outputs: what the traced function returns, flat
     """
@@ -98,10 +97,7 @@ def trace(
 
 def _leave_out_unused(program: Program) -> None:
     """Flax runs the body of a Linen scan once more than there are layers, and uses nothing of what it gives."""
-    used = set(program.outputs)
-    for operation in reversed(program.operations):
-        if not used.isdisjoint(operation.outputs):
-            used.update(x for x in operation.inputs if isinstance(x, int))
+    _, used = _needed(program, program.outputs)
     for places in [*program.found.values(), *program.named.values()]:
         places[:] = [place for place in places if place in used] or places
 
@@ -140,9 +136,8 @@ def _write_out(
                 program.named.setdefault(named, []) if mark is None else program.found.setdefault(mark, [])
             )
             places.append(inputs[0])
-            environment[eqn.outvars[0]] = inputs[
-                0
-            ]  # the same value: who takes it unmarked takes what is marked
+            # the same value: who takes it unmarked takes what is marked
+            environment[eqn.outvars[0]] = inputs[0]
             continue
         results = tuple(program.variable(var.aval) for var in eqn.outvars)
         program.operations.append(Operation(eqn.primitive, eqn.params, eqn.ctx, tuple(inputs), results))
@@ -150,15 +145,22 @@ def _write_out(
     return [read(atom) for atom in jaxpr.outvars]
 
 
+def _needed(
+    program: Program, outputs: Sequence[Variable], known: Collection[Variable] = ()
+) -> tuple[list[Operation], set[Variable]]:
+    """The operations that `outputs` need where some variables are known, in order, and all variables that they need."""
+    needed, kept = set(outputs).difference(known), []
+    for operation in reversed(program.operations):
+        if not needed.isdisjoint(operation.outputs):
+            kept.append(operation)
+            needed.update(x for x in operation.inputs if isinstance(x, int) and x not in known)
+    return kept[::-1], needed
+
+
 def sliced(program: Program, outputs: Sequence[Variable], cuts: Sequence[Variable]) -> Slice:
     """What computes `outputs` from `cuts`, which are what they are, whatever computes them."""
-    needed, known, kept = set(outputs) - set(cuts), set(cuts), []
-    for operation in reversed(program.operations):
-        if needed.isdisjoint(operation.outputs):
-            continue
-        kept.append(operation)
-        needed.update(x for x in operation.inputs if isinstance(x, int) and x not in known)
-    kept.reverse()
+    known = set(cuts)
+    kept, _ = _needed(program, outputs, known)
     fixed = {*program.parameters.values(), *program.constants}
     before, operations = [], []
     for operation in kept:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
+LAYER = "{n}"
+"""In the names and paths of a table, a layer's number."""
 UNDECIDED = "UNDECIDED"
 """The layout in a draft that somebody has to write: it is refused where it is used."""
 

@@ -24,7 +24,7 @@ from harness.kinds.table import STEPS
 from harness.model import Case, Component, Contents, Golden
 from harness.record.port_runs import PortRun
 from harness.replay.environment import environment
-from harness.replay.port import Port
+from harness.replay.port import Port, wired
 from harness.replay.session import checked_factory, checkpoint_folder
 from harness.review.pending import pending_of, refuse_other_origin
 from harness.review.settle import golden_there, settle
@@ -55,7 +55,12 @@ def record(asked: Asked, console: Console, errors: Console) -> bool:
     if old is not None:
         refuse_other_origin(asked.output, {"port": asked.port})
     wanted = frame.select(cases=asked.cases, dtypes=asked.dtypes)
-    make = checked_factory(frame, asked.port, asked.checkpoint)
+    factory = checked_factory(frame, asked.port, asked.checkpoint)
+
+    def make(dtype: str) -> Port:
+        port: Port = wired(factory(dtype), frame.contents.components)
+        return port
+
     with GoldenWriter(pending_of(asked.output)) as writer:
         cases: dict[str, Case] = {}
         goldens: list[Golden] = []

@@ -8,13 +8,12 @@ import numpy as np
 
 from harness.compare.judge import judge
 from harness.compare.metrics import Places
-from harness.model import Component, Golden, Mode
+from harness.model import CASE, Component, Golden, Mode
 from harness.replay.port import TRACE_INPUTS, Arrays, Isolated
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
 Array = Any
-CASE = "case."
 
 
 @dataclass(frozen=True)

@@ -191,18 +191,22 @@ def _factory(spec: str) -> Callable[..., Any]:
     module_name, _, factory_name = spec.partition(":")
     if not module_name or not factory_name or module_name.startswith("."):
         raise GoldensError(f"port {spec!r} does not name a factory: write it as MODULE:FACTORY")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise GoldensError(
-            f"port {spec!r}: no module named {error.name!r} can be imported; is it installed, or in this folder?"
-        ) from error
-    except Exception as error:  # a stranger's module may raise anything
-        raise GoldensError(f"port {spec!r}: importing {module_name!r} raised {told(error)}") from error
-    factory = getattr(module, factory_name, None)
+    factory = getattr(imported(module_name, f"port {spec!r}"), factory_name, None)
     if not callable(factory):
         raise GoldensError(f"port {spec!r}: module {module_name!r} has no factory {factory_name!r}")
     return factory
+
+
+def imported(module_name: str, named: str) -> Any:
+    """A stranger's module; `named` begins the message. Raises GoldensError where it cannot be imported."""
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise GoldensError(
+            f"{named}: no module named {error.name!r} can be imported; is it installed, or in this folder?"
+        ) from error
+    except Exception as error:  # it may raise anything
+        raise GoldensError(f"{named}: importing {module_name!r} raised {told(error)}") from error
 
 
 def raised(error: Exception) -> str:

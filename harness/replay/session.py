@@ -307,7 +307,7 @@ def checked_factory(file: GoldenFile, spec: str, checkpoint: str | None) -> Call
     """
     folder = checkpoint_folder(file, checkpoint)
     refuse_other(folder, file.contents.provenance["checkpoint_files"], file.contents.config)
-    return lambda dtype: wired(load_port(spec, str(folder), dtype), file.contents.components)
+    return lambda dtype: load_port(spec, str(folder), dtype)
 
 
 def checkpoint_folder(file: GoldenFile, checkpoint: str | None) -> Path:
