@@ -83,13 +83,13 @@ floors: .venv/installed ## Errors of reference and port beside floors and tolera
 	$(BIN)/python benchmarks/floors.py goldens/*.h5 --wide 896 --wide 3584
 
 audit: .venv/installed ## Which of 600 mistakes the built-in golden files would catch, and why not the others
-	$(BIN)/goldens audit goldens/*.h5 --require 99
+	$(BIN)/goldens audit goldens/*.h5 --require 99 $(if $(SHARD),--shard $(SHARD))
 
 naming: .venv/installed ## How well mistakes are named: the table of confusion and its figures
-	$(BIN)/python benchmarks/diagnosis.py
+	$(BIN)/python benchmarks/diagnosis.py $(if $(SHARD),--shard $(SHARD))
 
 alarms: .venv/installed ## How near correct ports come to their tolerance, on prompts from 200 seeds and on wide layers
-	$(BIN)/python benchmarks/false_alarms.py --seeds 200
+	$(BIN)/python benchmarks/false_alarms.py --seeds $(or $(SEEDS),200)
 	$(BIN)/python benchmarks/false_alarms.py --wide 896 --wide 3584 --seeds 9
 
 fuzz: .venv/installed ## Look for an input on which the port is wrong: make fuzz MODEL=DIR_OR_HUB_ID SEED=N
@@ -102,7 +102,7 @@ real-naming: .venv/installed
 	$(BIN)/python benchmarks/diagnosis.py --seconds real/real.h5 --checkpoint "$(MODEL)"
 
 real-story: .venv/installed
-	MODEL="$(MODEL)" $(BIN)/python -m pytest -q -m slow
+	MODEL="$(MODEL)" $(BIN)/python -m pytest -q -m slow -n auto --maxprocesses 4 --dist loadscope
 
 worse: .venv/installed ## Whether anything came nearer to its limit since the last replay with reports
 	$(BIN)/goldens history reports/history.jsonl

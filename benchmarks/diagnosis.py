@@ -1,6 +1,6 @@
 """How well are mistakes named? The audit of the built-in golden files, as a table of confusion and its figures.
 
-    python benchmarks/diagnosis.py [--dtype float32 --dtype bfloat16] [FILE.h5 ...]
+    python benchmarks/diagnosis.py [--dtype float32 --dtype bfloat16] [--shard 2/7] [FILE.h5 ...]
     python benchmarks/diagnosis.py --seconds FILE.h5 [--checkpoint DIR]      # what naming costs, as ratios
 
 Prints, for each dtype: how many faults are caught, and whether at the planted component; how many of those that have a
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.h5", default=GOLDENS)
     parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16"])
     parser.add_argument("--fault", action="append", default=[], metavar="GLOB")
+    parser.add_argument("--shard", type=command.Shard.parse, metavar="K/N")
     parser.add_argument("--checkpoint", metavar="DIR")
     parser.add_argument(
         "--seconds", type=Path, metavar="FILE.h5", help="measure what naming costs, on this file"
@@ -223,7 +224,7 @@ def main() -> None:
         costs(asked.seconds, asked.checkpoint, console)
         return
     question = command.Question(
-        port_setting(ROOT), asked.checkpoint, (), None, tuple(asked.fault), fault_settings(ROOT)
+        port_setting(ROOT), asked.checkpoint, (), None, tuple(asked.fault), fault_settings(ROOT), asked.shard
     )
     faults = command.chosen_faults(question)
     wrong = {}

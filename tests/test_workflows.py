@@ -121,9 +121,10 @@ def test_parts_go_on_after_one_that_fails_and_the_end_says_which(tmp_path: Path)
     assert not any("record-real" in line for line in made)
     summary = (tmp_path / "reports" / "nightly.md").read_text()
     assert f"2 of {len(parts_of_the_night())} parts failed" in summary
-    assert "    make audit MODEL=a\\ model SEED=20261126\n" in summary
+    assert f"    make audit MODEL=a\\ model SEED=20261126 SHARD={20261126 % 7 + 1}/7 SEEDS=36\n" in summary
     assert "    make worse" in summary
     assert "since Tuesday" in summary
+    assert re.search(r"It took: replay-stored \d+ min, .*real-story \d+ min\.", summary)
     assert "## real-story" in summary
     assert f"2 of {len(parts_of_the_night())} parts failed" in told.stdout
     (tmp_path / "make").write_text('#!/bin/sh\necho "$@" >> made\n')

@@ -22,6 +22,22 @@ from harness.store.reader import GoldenFile
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Every `of`-th fault of those that are chosen, from the one of this number, which starts at 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Raises GoldensError for anything but K/N with K from 1 to N."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise GoldensError(f"a shard is K/N with K from 1 to N, as 2/7, not {text!r}")
+        return cls(int(number), int(of))
+
+
+@dataclass(frozen=True)
 class Question:
     """What to audit. Empty selections leave nothing out.
 
@@ -34,6 +50,7 @@ class Question:
     dtype: str | None
     faults: tuple[str, ...]
     sources: tuple[Path, ...]
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,8 @@ def source_setting(folder: Path, named: str | None) -> tuple[Path, ...]:
 
 def chosen_faults(question: Question) -> list[Fault]:
     """The faults that are asked for, by glob of name or area. Raises GoldensError for a glob that none has,
-    for a name that two files of faults have, and for a fault that the port's source has left behind.
+    for a name that two files of faults have, and for a fault that the port's source has left behind. A shard takes
+    every N-th of them, so that each area is in each.
     """
     sources = [fault for path in question.sources for fault in read_faults(path)]
     if len({fault.name for fault in sources}) < len(sources):
@@ -67,6 +85,8 @@ def chosen_faults(question: Question) -> list[Fault]:
             each = dict.fromkeys(name for fault in known for name in (fault.name, str(fault.area)))
             raise GoldensError(f"no fault, and no area of faults, matches {glob!r}{nearest(glob, each)}")
     chosen = [fault for fault in known if not question.faults or any(_is(fault, g) for g in question.faults)]
+    if question.shard:
+        chosen = chosen[question.shard.number - 1 :: question.shard.of]
     for fault in chosen:
         if isinstance(fault.planting, Patch):
             patched_factory(question.port, fault)

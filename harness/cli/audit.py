@@ -27,6 +27,12 @@ def audit(
             help="Faults in the port's source; else faults under [tool.goldens]; may be repeated.",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N", help="Only every N-th of these faults, from the K-th: 1/7 to 7/7 are all."
+        ),
+    ] = None,
     require: Annotated[
         float | None,
         typer.Option(
@@ -53,6 +59,7 @@ def audit(
         dtype=dtype,
         faults=tuple(fault or ()),
         sources=tuple(faults) if faults else command.source_setting(Path.cwd(), named=port),
+        shard=command.Shard.parse(shard) if shard else None,
     )
     chosen = command.chosen_faults(question)
     errors = console(stderr=True)

@@ -395,3 +395,20 @@ def test_faults_are_chosen_by_name_and_by_area(tiny):
     assert {each["area"] for each in told.values()} == {"logits", "embedding"}
     assert {name for _, name in told} >= {"ids-shifted-up", "ids-shifted-down", "logits-softcapped"}
     assert ("answer", "ids-in-8-bits") not in told
+
+
+def test_shards_are_all_faults_and_none_twice():
+    def names(shard):
+        asked = command.Question("qwen_flax.port:make", None, (), None, ("config*", "sampling"), (), shard)
+        return [fault.name for fault in command.chosen_faults(asked)]
+
+    shards = [names(command.Shard(number, 3)) for number in (1, 2, 3)]
+    assert sorted(name for shard in shards for name in shard) == sorted(names(None))
+    assert len(names(None)) > 30
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+@pytest.mark.parametrize("shard", ["0/7", "8/7", "2", "two/7", "1/0", "-1/7", "1/7/2"])
+def test_a_shard_that_is_none_is_refused(shard):
+    told = tell(ROOT, "audit", "goldens/qwen2-tiny.h5", f"--shard={shard}")
+    assert "a shard is K/N with K from 1 to N" in refused(told)
