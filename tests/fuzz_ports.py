@@ -51,3 +51,20 @@ def logits_only(checkpoint, *, dtype):
             return {name: x for name, x in super().trace(inputs, names).items() if name == "lm_head"}
 
     return Port(checkpoint, dtype)
+
+
+def late_in_cache(checkpoint, *, dtype):
+    """Reads a token with a slot past 5 one position late, when it reads through a cache: of 7 tokens at the least."""
+
+    class Port(Wrapped):
+        def init_cache(self, batch, capacity, fill):
+            return self._port.init_cache(batch, capacity, fill)
+
+        def read_cache(self, cache):
+            return self._port.read_cache(cache)
+
+        def step(self, cache, inputs, names):
+            positions = np.asarray(inputs["positions"]) + (np.asarray(inputs["query_index"]) > 5)
+            return self._port.step(cache, {**inputs, "positions": positions}, names)
+
+    return Port(checkpoint, dtype)

@@ -138,3 +138,15 @@ def test_a_fault_past_position_100_with_padding_is_shrunk_to_the_least_prompt(go
     assert goldens("record", "suites/found.toml").status == 0
     assert goldens("replay", "found.h5", "--port", port).status == 1
     assert goldens("replay", "found.h5").status == 0
+
+
+@pytest.mark.slow
+def test_a_fault_that_only_a_cache_shows_is_shrunk_too(goldens):
+    """A slot past 5 is one position late: 7 tokens show it, of which the last is read by itself."""
+    small = ("--max-tokens", "24", "--max-rows", "1", "--mode", "decode", "--json")
+    told = goldens(*FUZZ, "tests.fuzz_ports:late_in_cache", *small)
+    assert told.status == 1, told.err
+    failure = json.loads(told.out)["failure"]
+    assert failure["smallest"]["says"] == "1 row of 7 tokens, no padding, from position 0"
+    assert failure["run"]["first_wrong"]["component"] == "rotary_emb.cos"
+    assert failure["configuration"] == ["1 of 3 layers"]
