@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help goldens checkpoints test test-replay-only test-lowest test-newest test-tunix lint format replay-stored \
 	real record-real replay-real write-real story floors audit naming alarms fuzz real-floors real-naming real-half real-story \
-	worse nightly docs pictures constraints clean
+	robust worse nightly docs pictures constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -101,6 +101,12 @@ real-floors: .venv/installed
 real-naming: .venv/installed
 	$(BIN)/python benchmarks/diagnosis.py --seconds real/real.h5 --checkpoint "$(MODEL)"
 
+robust: .venv/installed ## Damage golden files, kill recordings, and let many at one: minutes
+	$(BIN)/python -m tests.robust.damaged --files $(or $(FILES),10000) --seed $(DAY)
+	$(BIN)/python -m tests.robust.interrupted --kills 200 --commands 20 --seed $(DAY)
+	$(BIN)/python -m tests.robust.together --rounds 40
+	HDF5_USE_FILE_LOCKING=FALSE $(BIN)/python -m tests.robust.together --rounds 40
+
 real-story: .venv/installed
 	MODEL="$(MODEL)" $(BIN)/python -m pytest -q -m slow -n auto --maxprocesses 4 --dist loadscope
 
@@ -111,8 +117,9 @@ nightly: .venv/installed .venv-replay/installed ## All that takes long, whicheve
 	@test -n "$(MODEL)" || { echo "say which checkpoint: make $@ MODEL=DIR_OR_HUB_ID" >&2; exit 2; }
 	@MODEL="$(MODEL)" SEED=$(DAY) .ci/nightly
 
-docs: .venv/installed ## Write docs/commands.md again, from what the commands declare
+docs: .venv/installed ## Write docs/commands.md and docs/misuse.md again, from what commands declare and tests hold
 	$(BIN)/python docs/make_commands.py
+	$(BIN)/python docs/make_misuse.py
 
 pictures: .venv/installed ## Show a report in Chromium, and write docs/images again
 	$(BIN)/python docs/make_pictures.py
@@ -123,7 +130,7 @@ constraints: .venv/installed ## Pin what is installed now in constraints.txt
 
 clean: ## Remove environments, caches and what recording left behind
 	rm -rf .venv .venv-replay .venv-lowest .venv-newest .venv-tunix .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
-	rm -f goldens/*.h5.new goldens/*.partial
+	rm -f goldens/*.h5.new goldens/*.partial goldens/.*.lock
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml constraints.txt
@@ -138,7 +145,7 @@ clean: ## Remove environments, caches and what recording left behind
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
-	$(LOWEST_BIN)/python -m pip install -q --disable-pip-version-check -c constraints-lowest.txt -e '.[record]' \
+	$(LOWEST_BIN)/python -m pip install -q --disable-pip-version-check -c constraints-lowest.txt -e '.[record,remote]' \
 		hypothesis pytest pytest-xdist
 	@touch $@
 

@@ -57,8 +57,9 @@ def audited(path: Path, dtype: str, checkpoint: str | None, faults: Sequence[Fau
     """Every fault in one golden file. One in the port's source, which compiles anew, in its last case first."""
     file = GoldenFile.open(path)
     spec, folder = port_setting(ROOT), checkpoint_folder(file, checkpoint)
-    last = [file.contents.cases[-1].name]
-    auditor = Auditor(file, file.select(dtypes=[dtype]), dtype, spec, folder)
+    goldens = file.select(dtypes=[dtype])
+    last = [goldens[-1].case]
+    auditor = Auditor(file, goldens, dtype, spec, folder)
     of_source = Auditor(file, file.select(dtypes=[dtype], cases=last), dtype, spec, folder)
     auditor.refuse_wrong(faults)
     for fault in track(faults, f"{path.name} {dtype}", console=Console(stderr=True), transient=True):

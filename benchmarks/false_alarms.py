@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.checkpoints import read_config
+from harness.errors import GoldensError
 from harness.inputs import CaseInputs, Padding, Rows, assemble, draw_rows
 from harness.model import Mode, Verdict
 from harness.record.keep import parse
@@ -98,6 +99,17 @@ def tallies(
                     yield port, dtype, result.mode, result
 
 
+def taken(port: str, checkpoint: Path, dtype: str) -> bool:
+    """Whether a second port has what this checkpoint asks for; the project's own has to."""
+    try:
+        load_port(port, str(checkpoint), dtype)
+    except GoldensError:
+        if port == port_setting(ROOT):
+            raise
+        return False
+    return True
+
+
 def measure(
     checkpoint: Path, seeds: int, ports: Sequence[str], dtypes: Sequence[str]
 ) -> dict[tuple[str, str, Mode], Tally]:
@@ -153,7 +165,10 @@ def main() -> None:
         wide = (wide_checkpoint(Path(folder), hidden) for hidden in options.wide)
         named = options.checkpoints or ([] if options.wide else BUILT_IN)
         for checkpoint in (*named, *wide):
-            found = measure(checkpoint, options.seeds, ports, dtypes)
+            able = [port for port in ports if taken(port, checkpoint, dtypes[0])]
+            for port in set(ports) - set(able):
+                console.print(f"{checkpoint.name}: {port} does not take it, and is left out", style="yellow")
+            found = measure(checkpoint, options.seeds, able, dtypes)
             show(f"{checkpoint.name}, {options.seeds} seeds", found, console)
             alarms += sum(len(tally.alarms) for tally in found.values())
     console.print(f"{alarms} false alarms")

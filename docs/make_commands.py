@@ -31,6 +31,7 @@ MORE = {
     "diff": "review.md",
     "accept": "review.md",
     "reject": "review.md",
+    "fetch": "remote.md",
     "show": "architecture.md#the-golden-file",
     "verify": "architecture.md#the-golden-file",
 }
@@ -46,6 +47,8 @@ Results go to stdout, everything else to stderr. Each command exits with
 | 0 | it holds |
 | 1 | it does not hold: a component failed or could not be measured, golden files differ, something was skipped |
 | 2 | the question could not be asked; one sentence on stderr says why |
+
+`goldens --debug COMMAND ...` shows tracebacks, too: of an error, of what a port raised.
 
 A setting that a flag does not say is read from `[tool.goldens]` of the nearest `pyproject.toml`: `port`, `tolerances`,
 `faults`.

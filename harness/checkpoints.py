@@ -56,9 +56,9 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's config.json, as it is written."""
-    path = folder / "config.json"
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The checkpoint's config.json, or another object of its, as it is written."""
+    path = folder / name
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -31,10 +31,12 @@ class NamedPort:
     """The port that the settings name; made for the golden's dtype, from the recorded checkpoint.
 
     spec: `MODULE:FACTORY`, or empty; folder: where the setting is, and a module that is not installed is looked for
+    mesh: the devices to spread it over, as `dp=2,tp=4`, or empty for one
     """
 
     spec: str
     folder: Path
+    mesh: str = ""
 
 
 def port_name(port: Any) -> str:
@@ -141,6 +143,7 @@ class _Key:
 
 
 def _factory(comparison: Comparison, port: Any) -> "Callable[[str], Port]":
+    from harness.replay.mesh import mesh_of
     from harness.replay.port import Port
     from harness.replay.session import checked_factory
 
@@ -152,7 +155,8 @@ def _factory(comparison: Comparison, port: Any) -> "Callable[[str], Port]":
                 " pyproject.toml, or define a fixture `port`"
             )
         make_importable(port.folder)
-        return checked_factory(comparison.file, port.spec, checkpoint)
+        mesh = mesh_of(port.mesh) if port.mesh else None
+        return checked_factory(comparison.file, port.spec, checkpoint, mesh)
     if not isinstance(port, Port):
         raise GoldensError(f"goldens.check was given a {type(port).__name__}, which has no method 'trace'")
     if checkpoint is not None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 class GoldensError(Exception):
     """The question could not be asked: one sentence names the thing, what was expected, what to do.
 
-    The command line prints it without a traceback and exits with status 2; pytest shows it as the
-    whole failure.
+    The command line prints it and exits with status 2, without a traceback unless --debug asks for it;
+    pytest shows it as the whole failure.
     """
 
 
@@ -22,3 +22,8 @@ def first_line(error: BaseException) -> str:
     """What another library's exception says, in one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def told(error: BaseException) -> str:
+    """Another's exception in one line, with its type."""
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -10,6 +10,7 @@ from typing import Any
 from harness.compare.tolerance import Allowed
 from harness.errors import GoldensError, nearest
 from harness.model import BY_DEFAULT, FactIn, Golden, Mode
+from harness.remote.pins import pin_of
 from harness.replay.modes import modes_of
 from harness.store.reader import GoldenFile
 from harness.tolerances import NOTHING_SAID, Tolerances, refuse_sizes, rounded
@@ -171,8 +172,11 @@ def _mode(name: str) -> Mode:
 
 
 def divided(asked: Asked, root: Path) -> tuple[Asked, list[Missing]]:
-    """What is asked of the golden files that are there, and those that are not. Paths are told relative to `root`."""
-    there = {name: path for name, path in asked.files.items() if path.exists()}
+    """What is asked of the golden files that are there, or can be fetched, and those that are not.
+
+    Paths are told relative to `root`.
+    """
+    there = {name: path for name, path in asked.files.items() if path.exists() or pin_of(path)}
     missing = [
         Missing(name, path, _how_to_record(path.relative_to(root) if path.is_relative_to(root) else path))
         for name, path in asked.files.items()

@@ -6,7 +6,7 @@ V vocabulary. B, T and S are places in the input; every other letter is a channe
 """
 
 import enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -41,22 +41,25 @@ UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 """Half the distance from 1 to the next number, for each dtype a golden can have."""
 
 
-class Views(msgspec.Struct, frozen=True):
+Size = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Views(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A relative L2 error seen three ways: whole tensor, worst token row, worst channel."""
 
-    whole: float
-    row: float
-    channel: float
+    whole: Size
+    row: Size
+    channel: Size
 
 
-class Floor(msgspec.Struct, frozen=True):
+class Floor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The error that rounding alone causes: as the reference showed it, and as any order of evaluation may."""
 
     measured: Views
     modelled: Views
 
 
-class Component(msgspec.Struct, frozen=True):
+class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A named step of the model.
 
     name: as its module has it in `transformers`, without the leading `model.`
@@ -83,7 +86,7 @@ class Component(msgspec.Struct, frozen=True):
     cached: bool = False
 
 
-class Case(msgspec.Struct, frozen=True):
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One input. `inputs` maps `token_ids` (B T), `attention_mask` (B S), `positions` (B T) and
     `query_index` (T) to rows of the tensor table.
 
@@ -99,8 +102,11 @@ class Case(msgspec.Struct, frozen=True):
     parts: tuple[int, ...] = ()
 
 
-class Tensor(msgspec.Struct, frozen=True):
-    """A row of the tensor table: where a payload lies in the file, and what it must hash to."""
+class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of the tensor table: where a payload lies in the file, and what it must hash to.
+
+    repeats: along the second axis each entry is there so many times in a row, and stored once
+    """
 
     path: str
     dtype: str
@@ -108,9 +114,17 @@ class Tensor(msgspec.Struct, frozen=True):
     offset: int
     nbytes: int
     sha256: str
+    repeats: int = 1
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of the payload."""
+        if self.repeats == 1:
+            return self.shape
+        return (self.shape[0], self.shape[1] // self.repeats, *self.shape[2:])
 
 
-class Golden(msgspec.Struct, frozen=True):
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The recorded tensor of one component in one case and dtype, its inputs, and its floors.
 
     `output` and the values of `inputs` are rows of the tensor table. `isolated` is None for composites.
@@ -129,7 +143,7 @@ class Golden(msgspec.Struct, frozen=True):
     exact: int | None = None
 
 
-class Parameter(msgspec.Struct, frozen=True):
+class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A parameter's fingerprint: its bytes as the checkpoint stores them, in reference layout."""
 
     name: str
@@ -138,7 +152,7 @@ class Parameter(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Fact(msgspec.Struct, frozen=True):
+class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A golden that is no tensor of the forward pass: a setting, a fingerprint, token ids, a text, chosen tokens.
 
     component: `config.head_dim`, `parameters.model.norm.weight`, `tokenizer`, `chat_template`, `sampling.top_p`,
@@ -172,7 +186,7 @@ class FactIn(msgspec.Struct, frozen=True):
         return self.fact.case
 
 
-class Contents(msgspec.Struct, frozen=True):
+class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a golden file says of itself, apart from where its payloads lie.
 
     provenance: library versions, device, threads, attention implementation, checkpoint files, time

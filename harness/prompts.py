@@ -208,7 +208,7 @@ def _load_tokenizer(folder: str) -> Any:
     if local.is_dir() and not any(any(local.glob(pattern)) for pattern in _TOKENIZER_FILES):
         raise GoldensError(f"{folder} has no tokenizer: add tokenizer.json, or give cases as token_ids")
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise many unrelated types for a bad tokenizer
         reason = first_line(error)
         raise GoldensError(f"the tokenizer of {folder} cannot be loaded: {reason}") from error

@@ -49,11 +49,13 @@ def project_folder(folder: Path) -> Path:
 def _table(path: Path) -> dict[str, Any]:
     """`[tool.goldens]` of a pyproject.toml; empty if it has none."""
     try:
-        table: dict[str, Any] = (
-            tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("goldens", {})
-        )
+        project = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GoldensError(f"{path} is not TOML: {error}") from error
+    tool = project.get("tool", {})
+    table = tool.get("goldens", {}) if isinstance(tool, dict) else tool
+    if not isinstance(table, dict):
+        raise GoldensError(f"{path}: [tool.goldens] is {table!r}, expected a table: port = 'MODULE:FACTORY'")
     return table
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.inspect import EnumType, NoneType, UnionType, type_info
 
 from harness.errors import GoldensError, nearest
 
@@ -20,7 +21,7 @@ def read(path: Path, kind: type[T]) -> T:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8, where TOML was expected"
         raise GoldensError(f"cannot read {path}: {reason}") from error
     except tomllib.TOMLDecodeError as error:
         raise GoldensError(f"{path} is not TOML: {error}") from error
@@ -37,6 +38,8 @@ def _told(message: str, content: dict[str, Any], kind: type) -> str:
     reason, place = match["reason"], match["place"] or ""
     if unknown := _UNKNOWN.search(reason):
         reason += nearest(unknown["field"], _fields_at(kind, place))
+    if reason.startswith("Invalid enum value"):
+        reason += f", expected one of {', '.join(map(str, _choices_at(kind, place)))}"
     reason = reason[:1].lower() + reason[1:]
     return f"{_entry(place, content)}: {reason}" if place else reason
 
@@ -54,10 +57,25 @@ def _entry(place: str, content: dict[str, Any]) -> str:
 
 
 def _fields_at(kind: type, place: str) -> list[str]:
-    """The fields of the struct that `place` stands in: of the tables' entries, or of the file."""
-    table = re.match(r"(\w+)\[", place)
-    if table is None:
-        return list(kind.__struct_fields__)  # type: ignore[attr-defined]
-    fields = {field.name: field.type for field in msgspec.inspect.type_info(kind).fields}  # type: ignore[attr-defined]
-    entry = fields[table[1]].item_type
-    return [field.encode_name for field in entry.fields]
+    """The fields of the struct that `place` stands in."""
+    return [field.encode_name for field in _type_at(kind, place).fields]
+
+
+def _choices_at(kind: type, place: str) -> list[Any]:
+    """What may stand at `place`, which is one of several words."""
+    found = _type_at(kind, place)
+    return [each.value for each in found.cls] if isinstance(found, EnumType) else list(found.values)
+
+
+def _type_at(kind: type, place: str) -> Any:
+    """What msgspec expects at `place`, as `case[3].chat[0].role` in a struct."""
+    found: Any = type_info(kind)
+    for field in re.findall(r"(\w+)|\[[^]]*\]", place):
+        found = found.item_type if not field else _field(found, field).type
+        if isinstance(found, UnionType):
+            found = next(each for each in found.types if not isinstance(each, NoneType))
+    return found
+
+
+def _field(struct: Any, name: str) -> Any:
+    return next(field for field in struct.fields if field.encode_name == name)

@@ -1,32 +1,29 @@
 """From a checkpoint's tensors to the model's parameters, and back, through one table.
 
-The table gives for every parameter its name in the reference, its path in the model and its layout. Nothing
-about layout is ever concluded from a shape: a square projection has the same shape either way round.
+The table gives for every parameter its name in the reference and its path in the model. All lie as the reference
+stores them; nothing is transposed, so that a parameter is read straight into its place.
 """
 
-import enum
+import os
 import re
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
+from qwen_flax import sharding
 from qwen_flax.config import Config
 from qwen_flax.model import Model
 from qwen_flax.tensor_file import CheckpointError, StoredTensor, tensors_of
-
-
-class Layout(enum.Enum):
-    """How the model stores what the reference stores."""
-
-    AS_IS = "as is"
-    TRANSPOSED = "transposed"  # the reference's Linear holds (O I), this model's (I O)
 
 
 @dataclass(frozen=True)
@@ -35,32 +32,30 @@ class Row:
 
     reference: str
     path: str
-    layout: Layout
 
 
 TABLE = (
-    Row("model.embed_tokens.weight", "embed_tokens.embedding", Layout.AS_IS),
-    Row("model.layers.{n}.input_layernorm.weight", "layers.{n}.input_layernorm.weight", Layout.AS_IS),
-    Row("model.layers.{n}.self_attn.q_proj.weight", "layers.{n}.self_attn.q_proj.kernel", Layout.TRANSPOSED),
-    Row("model.layers.{n}.self_attn.q_proj.bias", "layers.{n}.self_attn.q_proj.bias", Layout.AS_IS),
-    Row("model.layers.{n}.self_attn.k_proj.weight", "layers.{n}.self_attn.k_proj.kernel", Layout.TRANSPOSED),
-    Row("model.layers.{n}.self_attn.k_proj.bias", "layers.{n}.self_attn.k_proj.bias", Layout.AS_IS),
-    Row("model.layers.{n}.self_attn.v_proj.weight", "layers.{n}.self_attn.v_proj.kernel", Layout.TRANSPOSED),
-    Row("model.layers.{n}.self_attn.v_proj.bias", "layers.{n}.self_attn.v_proj.bias", Layout.AS_IS),
-    Row("model.layers.{n}.self_attn.q_norm.weight", "layers.{n}.self_attn.q_norm.weight", Layout.AS_IS),
-    Row("model.layers.{n}.self_attn.k_norm.weight", "layers.{n}.self_attn.k_norm.weight", Layout.AS_IS),
-    Row("model.layers.{n}.self_attn.o_proj.weight", "layers.{n}.self_attn.o_proj.kernel", Layout.TRANSPOSED),
-    Row("model.layers.{n}.self_attn.o_proj.bias", "layers.{n}.self_attn.o_proj.bias", Layout.AS_IS),
+    Row("model.embed_tokens.weight", "embed_tokens.embedding"),
+    Row("model.layers.{n}.input_layernorm.weight", "layers.{n}.input_layernorm.weight"),
+    Row("model.layers.{n}.self_attn.q_proj.weight", "layers.{n}.self_attn.q_proj.kernel"),
+    Row("model.layers.{n}.self_attn.q_proj.bias", "layers.{n}.self_attn.q_proj.bias"),
+    Row("model.layers.{n}.self_attn.k_proj.weight", "layers.{n}.self_attn.k_proj.kernel"),
+    Row("model.layers.{n}.self_attn.k_proj.bias", "layers.{n}.self_attn.k_proj.bias"),
+    Row("model.layers.{n}.self_attn.v_proj.weight", "layers.{n}.self_attn.v_proj.kernel"),
+    Row("model.layers.{n}.self_attn.v_proj.bias", "layers.{n}.self_attn.v_proj.bias"),
+    Row("model.layers.{n}.self_attn.q_norm.weight", "layers.{n}.self_attn.q_norm.weight"),
+    Row("model.layers.{n}.self_attn.k_norm.weight", "layers.{n}.self_attn.k_norm.weight"),
+    Row("model.layers.{n}.self_attn.o_proj.weight", "layers.{n}.self_attn.o_proj.kernel"),
+    Row("model.layers.{n}.self_attn.o_proj.bias", "layers.{n}.self_attn.o_proj.bias"),
     Row(
         "model.layers.{n}.post_attention_layernorm.weight",
         "layers.{n}.post_attention_layernorm.weight",
-        Layout.AS_IS,
     ),
-    Row("model.layers.{n}.mlp.gate_proj.weight", "layers.{n}.mlp.gate_proj.kernel", Layout.TRANSPOSED),
-    Row("model.layers.{n}.mlp.up_proj.weight", "layers.{n}.mlp.up_proj.kernel", Layout.TRANSPOSED),
-    Row("model.layers.{n}.mlp.down_proj.weight", "layers.{n}.mlp.down_proj.kernel", Layout.TRANSPOSED),
-    Row("model.norm.weight", "norm.weight", Layout.AS_IS),
-    Row("lm_head.weight", "lm_head.kernel", Layout.TRANSPOSED),
+    Row("model.layers.{n}.mlp.gate_proj.weight", "layers.{n}.mlp.gate_proj.kernel"),
+    Row("model.layers.{n}.mlp.up_proj.weight", "layers.{n}.mlp.up_proj.kernel"),
+    Row("model.layers.{n}.mlp.down_proj.weight", "layers.{n}.mlp.down_proj.kernel"),
+    Row("model.norm.weight", "norm.weight"),
+    Row("lm_head.weight", "lm_head.kernel"),
 )
 
 # Old versions of the reference saved RoPE's inverse frequencies, which are computed from rope_theta.
@@ -72,10 +67,9 @@ State = nnx.State[Any, Any]
 
 @dataclass(frozen=True)
 class Assignment:
-    """One parameter of one model: where it is, how it lies there, and its shape in the reference's layout."""
+    """One parameter of one model: where it is, and its shape."""
 
     path: ParameterPath
-    layout: Layout
     shape: tuple[int, ...]
 
 
@@ -91,32 +85,86 @@ def assignments(model: State) -> dict[str, Assignment]:
         row = rows.get(".".join("{n}" if isinstance(part, int) else str(part) for part in path))
         if row is None:
             raise LookupError(f"the table of checkpoint.py has no row for the parameter {path}")
-        shape = tuple(leaf.shape)
         name = row.reference.format(n=numbers[0]) if numbers else row.reference
-        found[name] = Assignment(path, row.layout, shape[::-1] if row.layout is Layout.TRANSPOSED else shape)
+        found[name] = Assignment(path, tuple(leaf.shape))
     return found
 
 
-def load(folder: str | Path, config: Config, *, dtype: str) -> Model:
-    """The model of the checkpoint in `folder`, its parameters in `dtype`.
+def load(folder: str | Path, config: Config, *, dtype: str, mesh: Mesh | None = None) -> Model:
+    """The model of the checkpoint in `folder`, its parameters in `dtype`, spread over `mesh` if there is one.
 
-    Tensors are read and placed one by one: no more than the model and the tensor at hand is in memory.
+    No more than the model is in memory: tensors are read into their place.
+    Raises CheckpointError, as `opened` does.
+    """
+    model, parameters = opened(folder, config, dtype=dtype, mesh=mesh)
+    graph, shapes = nnx.split(model)
+    return nnx.merge(graph, _filled(shapes, parameters))
+
+
+def opened(
+    folder: str | Path, config: Config, *, dtype: str, mesh: Mesh | None = None
+) -> tuple[Model, "Parameters"]:
+    """The model of the checkpoint in `folder` by its shapes alone, and its parameters, of which none is read yet.
+
     Raises CheckpointError, which lists all missing and surplus tensors and all wrong shapes together.
     """
-    graph, shapes = nnx.split(nnx.eval_shape(lambda: Model(config, dtype=dtype)))
+    model = nnx.eval_shape(lambda: Model(config, dtype=dtype))
+    _, shapes = nnx.split(model)
     wanted = assignments(shapes)
     stored = {name: t for name, t in tensors_of(folder).items() if not _COMPUTED.fullmatch(name)}
     if config.tie_word_embeddings:
         stored = _without_tied_copy(stored)
     _compare(str(folder), wanted, {name: tensor.shape for name, tensor in stored.items()})
 
-    leaves = {a.path: _placed(stored[name].read(), a.layout, dtype) for name, a in wanted.items()}
-    return nnx.merge(graph, _state(shapes, leaves))
+    def placed(path: ParameterPath, tensor: np.ndarray) -> Array:
+        leaf = jax.device_put(tensor, may_alias=True)  # nobody else holds it
+        return leaf if mesh is None else sharding.placed(path, leaf, mesh, config)
+
+    return model, Parameters(
+        {named(a.path): (a.path, stored[name]) for name, a in wanted.items()}, jnp.dtype(dtype), placed
+    )
 
 
-def _state(like: State, leaves: Mapping[ParameterPath, Array]) -> State:
+def named(path: ParameterPath) -> str:
+    """A parameter's path, written: `layers.0.self_attn.q_proj.kernel`."""
+    return ".".join(map(str, path))
+
+
+class Parameters(Mapping[str, Array]):
+    """A checkpoint's parameters by their paths in the model, in its dtype, each read when it is asked for.
+
+    The files stay open, so that they may be gone by then.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, tuple[ParameterPath, StoredTensor]],
+        dtype: np.dtype,
+        placed: Callable[[ParameterPath, np.ndarray], Array],
+    ) -> None:
+        self._stored, self._dtype, self._placed = stored, dtype, placed
+        self._files = {file: file.open("rb") for file in {tensor.file for _, tensor in stored.values()}}
+        for file in self._files.values():
+            weakref.finalize(self, file.close)
+
+    def __getitem__(self, path: str) -> Array:
+        where, tensor = self._stored[path]
+        return self._placed(where, tensor.read_from(self._files[tensor.file], self._dtype))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def _filled(like: State, parameters: Mapping[str, Array]) -> State:
+    """Read by several threads at once: reading and converting hold no lock of the interpreter."""
+    leaves = list(nnx.to_flat_state(like))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        values = list(pool.map(lambda leaf: parameters[named(leaf[0])], leaves))
     filled: State = nnx.from_flat_state(
-        [(path, leaf.replace(leaves[path])) for path, leaf in nnx.to_flat_state(like)]
+        [(path, leaf.replace(value)) for (path, leaf), value in zip(leaves, values, strict=True)]
     )
     return filled
 
@@ -155,19 +203,3 @@ def _compare(source: str, wanted: Mapping[str, Assignment], shapes: Mapping[str,
 def _listed(what: str, names: Iterable[str]) -> str:
     names = list(names)
     return f"{len(names)} {what}: {', '.join(names)}" if names else ""
-
-
-def _placed(stored: np.ndarray, layout: Layout, dtype: str) -> Array:
-    """On the device, in the model's dtype and layout. float64 is rounded on the host: JAX holds none here.
-
-    Nobody else holds `stored`: its memory may be used as it is instead of copied.
-    """
-    if stored.dtype == np.float64:
-        stored = stored.astype(np.float32)
-    placed: Array = _converted(jax.device_put(stored, may_alias=True), layout, dtype)
-    return placed.block_until_ready()
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _converted(x: Array, layout: Layout, dtype: str) -> Array:
-    return (x.T if layout is Layout.TRANSPOSED else x).astype(dtype)

@@ -3,9 +3,9 @@
 A token is chosen on the device, by the step that computes its logits.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from qwen_flax.compiled import jit
 from qwen_flax.config import Config
 from qwen_flax.model import Model
 from qwen_flax.sampling import Settings
+from qwen_flax.sharding import constrained
 
 GREEDY = Settings()
 
@@ -80,9 +81,8 @@ def generate(
     graph, state = nnx.split(model)
     there = sampling.seen(jnp.asarray(token_ids), jnp.asarray(mask != 0), config.vocab_size)
     now = _State(cache, there, jax.random.key(seed))
-    logits, token, now = _step(
-        graph,
-        settings,
+    step = _compiled(graph, settings)
+    logits, token, now = step(
         state,
         now,
         jnp.asarray(token_ids),
@@ -100,7 +100,7 @@ def generate(
             break
         index = jnp.asarray([length + len(tokens) - 1])
         position = position + 1
-        logits, token, now = _step(graph, settings, state, now, token, key_mask, position, index)
+        logits, token, now = step(state, now, token, key_mask, position, index)
         tokens.append(np.where(ended[:, None], tokens[-1], np.asarray(token)))
         if keep_logits:
             kept.append(logits)
@@ -123,7 +123,13 @@ class _State:
     key: Array
 
 
-@partial(jit, static_argnums=(0, 1), donate_argnames="now")
+@lru_cache
+def _compiled(graph: nnx.GraphDef[Any], settings: Settings) -> Callable[..., tuple[Array, Array, _State]]:
+    """`_step`, compiled. As static arguments these two would be hashed at every token, which takes milliseconds."""
+    step: Callable[..., tuple[Array, Array, _State]] = jit(partial(_step, graph, settings), donate_argnums=1)
+    return step
+
+
 def _step(
     graph: nnx.GraphDef[Any],
     settings: Settings,
@@ -146,7 +152,8 @@ def _step(
     key, own = jax.random.split(now.key)
     token = sampling.draw(own, choices) if settings.do_sample else jnp.argmax(choices, axis=-1)
     there = now.there.at[jnp.arange(len(token)), token].set(True)
-    return logits, token[:, None].astype(jnp.int32), _State(cache, there, key)
+    # Whole on every device: each process looks at them.
+    return constrained(logits), constrained(token[:, None].astype(jnp.int32)), _State(cache, there, key)
 
 
 def _check_prompts(token_ids: np.ndarray, mask: np.ndarray, max_new_tokens: int) -> None:

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from harness.ports import Cache, CachedPort, Param, Tap, nnx_model
 from harness.replay.port import NotOffered
 from qwen_flax import cache as caches
 from qwen_flax import checkpoint as checkpoints
 from qwen_flax import config as configs
-from qwen_flax import sampling
-from qwen_flax.checkpoint import Layout
+from qwen_flax import sampling, sharding
 from qwen_flax.compiled import OPTIONS
 from qwen_flax.config import Config, ConfigError
 from qwen_flax.generate import generate
@@ -60,41 +60,53 @@ COMPONENTS = {
     "layers.{n}.self_attn": Tap("layers.{n}.self_attn", result=0),
     "layers.{n}": Tap("layers.{n}", result=0),
 }
-_LAYOUTS = {Layout.AS_IS: "", Layout.TRANSPOSED: "O I -> I O"}
-PARAMETERS = {row.reference: Param(row.path, _LAYOUTS[row.layout]) for row in checkpoints.TABLE}
+PARAMETERS = {row.reference: Param(row.path) for row in checkpoints.TABLE}
 
 
-def make(checkpoint: str, *, dtype: str, mesh: Any = None) -> "Port":
+def make(checkpoint: str, *, dtype: str, mesh: Mesh | None = None) -> "Port":
     """The port of the checkpoint in a folder, run in `dtype` ("float32", "bfloat16" or "float16").
 
-    Raises ConfigError or CheckpointError, both ValueErrors, with one sentence.
+    mesh: with axes `dp` and `tp`, to split it over
+    Raises ConfigError, CheckpointError or MeshError, all ValueErrors, with one sentence.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype is {dtype!r}, but one of {', '.join(_DTYPES)} was expected")
-    if mesh is not None:
-        raise ValueError(f"mesh is {mesh!r}, but this port runs on one device: leave it out")
     config = configs.read(checkpoint)
-    model = checkpoints.load(checkpoint, config, dtype=dtype)
-    return Port(model, config, dtype, folder=Path(checkpoint))
+    if mesh is not None:
+        sharding.check(mesh, config)
+    model, parameters = checkpoints.opened(checkpoint, config, dtype=dtype, mesh=mesh)
+    return Port(model, config, dtype, parameters=parameters, folder=Path(checkpoint), mesh=mesh)
 
 
 class Port(CachedPort):
     """The whole model, its components and its cache, and what it does from text to text.
 
+    parameters: the model's, by their paths in it, if it has only their shapes
     folder: the checkpoint's, without which there is nothing to make tokens with
+    mesh: that the model's parameters are spread over
     """
 
-    def __init__(self, model: Model, config: Config, dtype: str, *, folder: Path | None = None):
-        cache = Cache(init=partial(_init_cache, config, dtype), run=_run_cached, read=_read_cache)
+    def __init__(
+        self,
+        model: Model,
+        config: Config,
+        dtype: str,
+        *,
+        parameters: Mapping[str, Array] | None = None,
+        folder: Path | None = None,
+        mesh: Mesh | None = None,
+    ):
+        run_cached = partial(_run_cached, mesh)
+        cache = Cache(init=partial(_init_cache, config, dtype), run=run_cached, read=_read_cache)
         super().__init__(
-            nnx_model(model),
-            _run,
+            nnx_model(model, parameters),
+            partial(_run, mesh),
             COMPONENTS,
             parameters=PARAMETERS,
             cache=cache,
             compiler_options=OPTIONS,
         )
-        self._config, self._folder = config, folder
+        self._config, self._folder, self._mesh = config, folder, mesh
         self._made_tokenizer: Tokenizer | None = None
 
     def config(self) -> dict[str, Any]:
@@ -138,14 +150,15 @@ class Port(CachedPort):
         Returns `tokens` (B N), `lengths` and `stop` (B), as `Generation` has them.
         """
         penalty = self._sampling().repetition_penalty
-        written = generate(
-            self.model,
-            self._config,
-            token_ids,
-            attention_mask,
-            max_new_tokens=max_new_tokens,
-            settings=sampling.Settings(repetition_penalty=penalty),
-        )
+        with sharding.on(self._mesh):
+            written = generate(
+                self.model,
+                self._config,
+                token_ids,
+                attention_mask,
+                max_new_tokens=max_new_tokens,
+                settings=sampling.Settings(repetition_penalty=penalty),
+            )
         return {"tokens": written.tokens, "lengths": written.lengths, "stop": written.stop}
 
     def _sampling(self) -> sampling.Settings:
@@ -164,17 +177,19 @@ class Port(CachedPort):
         return self._made_tokenizer
 
 
-def _run(model: Model, **inputs: Array) -> Array:
-    return model(**inputs)
+def _run(mesh: Mesh | None, model: Model, **inputs: Array) -> Array:
+    with sharding.on(mesh):
+        return model(**inputs)
 
 
 def _init_cache(config: Config, dtype: str, batch: int, capacity: int, fill: float) -> caches.Cache:
     return caches.init(config, batch, capacity, dtype, fill)
 
 
-def _run_cached(model: Model, cache: caches.Cache, **inputs: Array) -> tuple[Array, Any]:
-    x, written = model.hidden(**inputs, cache=cache)
-    return model.lm_head(x), written
+def _run_cached(mesh: Mesh | None, model: Model, cache: caches.Cache, **inputs: Array) -> tuple[Array, Any]:
+    with sharding.on(mesh):
+        x, written = model.hidden(**inputs, cache=cache)
+        return model.lm_head(x), written
 
 
 def _read_cache(cache: caches.Cache) -> dict[str, Array]:

@@ -7,10 +7,11 @@ dtype, shape and place; the tensors' bytes.
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +22,9 @@ _DTYPES: Mapping[str, np.dtype] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
+
+_BLOCK = 1 << 20
+"""Elements that are read at a time: they stay in a processor's cache until they are converted."""
 
 
 class CheckpointError(ValueError):
@@ -38,18 +42,31 @@ class StoredTensor:
     nbytes: int
 
     def read(self) -> np.ndarray:
-        """The tensor, in the dtype it is stored in, in memory that JAX can use without copying it.
-
-        Raises CheckpointError when bytes are missing.
-        """
-        buffer = _aligned(self.nbytes)
+        """The tensor, in the dtype it is stored in. Raises CheckpointError when bytes are missing."""
         with self.file.open("rb") as stream:
-            stream.seek(self.offset)
-            if stream.readinto(buffer.data) != self.nbytes:
-                raise CheckpointError(
-                    f"{self.file} became shorter while it was read: fetch the checkpoint again"
-                )
-        return buffer.view(_DTYPES[self.dtype]).reshape(self.shape)
+            return self.read_from(stream, _DTYPES[self.dtype])
+
+    def read_from(self, stream: BinaryIO, dtype: np.dtype) -> np.ndarray:
+        """The tensor in `dtype`, from its file opened before, in memory that JAX can use without copying it.
+
+        It is read and converted block by block: nothing of it is in memory twice. Any number of threads may read from
+        one stream. float64 becomes half precision by way of float32.
+        """
+        stored, count = _DTYPES[self.dtype], math.prod(self.shape)
+        tensor = _aligned(count * dtype.itemsize).view(dtype)
+        for start in range(0, count, _BLOCK):
+            block = tensor[start : start + _BLOCK]
+            piece = block if stored == dtype else np.empty(len(block), stored)
+            self._fill(stream, piece.view(np.uint8), self.offset + start * stored.itemsize)
+            if piece is not block:
+                with np.errstate(over="ignore"):
+                    block[...] = piece.astype(np.float32) if stored.itemsize == 8 else piece
+        return tensor.reshape(self.shape)
+
+    def _fill(self, stream: BinaryIO, target: np.ndarray, offset: int) -> None:
+        """target: bytes, that begin at `offset` in the file"""
+        if os.preadv(stream.fileno(), [target.data], offset) != len(target):
+            raise CheckpointError(f"{self.file} became shorter while it was read: fetch the checkpoint again")
 
 
 def _aligned(nbytes: int) -> np.ndarray:

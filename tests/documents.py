@@ -12,7 +12,7 @@ BY_ROUNDING = (
     r"(?<=passed in ).*",
 )
 """What rounding decides: the element that is furthest off, what is equal bit by bit, by how much a failure fails."""
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def words(page: str) -> list[str]:

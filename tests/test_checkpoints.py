@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 FOLDER = Path(__file__).parents[1] / "goldens" / "checkpoints"
 SCALED = ("qwen2-linear", "qwen2-dynamic", "qwen2-yarn", "qwen2-llama3")
-NAMES = ("qwen2-tiny", "qwen3-tiny", "qwen2-deep", *SCALED)
+NAMES = ("qwen2-tiny", "qwen3-tiny", "qwen2-deep", "qwen2-eight", *SCALED)
 SENTENCE = "Water boils at one hundred degrees, 水在一百度沸腾。"
 
 
@@ -50,7 +50,7 @@ def test_no_parameter_is_neutral_and_no_two_are_alike(name):
     assert len(set(payloads)) == len(payloads)
 
 
-@pytest.mark.parametrize("name", ["qwen2-tiny", "qwen2-deep", *SCALED])
+@pytest.mark.parametrize("name", ["qwen2-tiny", "qwen2-deep", "qwen2-eight", *SCALED])
 def test_key_biases_are_large_in_places(name):
     for key, value in weights(name).items():
         if key.endswith("k_proj.bias"):

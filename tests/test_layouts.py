@@ -41,7 +41,7 @@ def q_rope(self, x, cos, sin):
 
 
 def paired(matrix, head_dim):
-    """The outputs of a kernel (I O), or of a bias (O), each head's in pairs."""
+    """The outputs of a kernel (O I) transposed, of a bias (O), or angles: each head's in pairs."""
     heads = matrix.reshape(*matrix.shape[:-1], -1, 2, head_dim // 2)
     return jnp.swapaxes(heads, -1, -2).reshape(matrix.shape)
 
@@ -57,13 +57,13 @@ def port(monkeypatch):
     monkeypatch.setattr(type(model.rotary_emb), "angles", lambda self, p: paired(angles(p), size))
     for layer in model.layers:
         for product in (layer.self_attn.q_proj, layer.self_attn.k_proj):
-            product.kernel[...] = paired(product.kernel[...], size)
+            product.kernel[...] = paired(product.kernel[...].T, size).T
             product.bias[...] = paired(product.bias[...], size)
     vocabulary = model.embed_tokens.embedding[...].shape[0]
     model.embed_tokens.embedding = nnx.Param(
         jnp.pad(model.embed_tokens.embedding[...], ((0, PADDING), (0, 0)))
     )
-    model.lm_head.kernel = nnx.Param(jnp.pad(model.lm_head.kernel[...], ((0, 0), (0, PADDING))))
+    model.lm_head.kernel = nnx.Param(jnp.pad(model.lm_head.kernel[...], ((0, PADDING), (0, 0))))
     queries, keys = config.num_attention_heads, config.num_key_value_heads
     return ModelPort(
         nnx_model(model),
@@ -81,14 +81,14 @@ def port(monkeypatch):
                 )
                 for name, heads in (("q_proj", "K G"), ("k_proj", "K"))
                 for role, ours, layout in (
-                    ("weight", "kernel", f"({heads} E F) I -> I ({heads} F E)"),
+                    ("weight", "kernel", f"({heads} E F) I -> ({heads} F E) I"),
                     ("bias", "bias", f"({heads} E F) -> ({heads} F E)"),
                 )
             },
             "model.embed_tokens.weight": Param(
                 "embed_tokens.embedding", part=Part(0, (vocabulary, PADDING), axis=0)
             ),
-            "lm_head.weight": Param("lm_head.kernel", "O I -> I O", part=Part(0, (vocabulary, PADDING))),
+            "lm_head.weight": Param("lm_head.kernel", part=Part(0, (vocabulary, PADDING), axis=0)),
         },
         sizes={"K": keys, "G": queries // keys, "E": 2, "F": size // 2},
     )

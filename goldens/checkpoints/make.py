@@ -111,6 +111,12 @@ CHECKPOINTS = (
         "qwen2-llama3", 5, 1024, rope_type="llama3", factor=8.0, original_max_position_embeddings=256,
         low_freq_factor=1.0, high_freq_factor=8.0,
     ),
+    # All that is split over devices can be split over eight.
+    Checkpoint(
+        name="qwen2-eight", model_type="qwen2", config_form=5, vocab=264, hidden=48, intermediate=64,
+        layers=1, heads=16, kv_heads=8, head_dim=8, tied=False, rope_theta=1e6,
+        sliding_window=16, use_sliding_window=False, max_window_layers=1, final_norm=1.0, branch=0.5,
+    ),
 )  # fmt: skip
 
 EMBEDDING_RMS = 2.0**-5

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -42,6 +43,7 @@ class Question:
     """What to audit. Empty selections leave nothing out.
 
     dtype: by default the most exact one that is recorded; sources: TOML files of faults in the port's source
+    mesh: the devices to spread the port over, as a `jax.sharding.Mesh`
     """
 
     port: str
@@ -51,6 +53,7 @@ class Question:
     faults: tuple[str, ...]
     sources: tuple[Path, ...]
     shard: Shard | None = None
+    mesh: Any = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ def select(file: GoldenFile, question: Question) -> Asked:
 
 def audit(asked: Asked, question: Question, faults: Sequence[Fault], progress: Console) -> Audit:
     """Plant every fault and replay; a bar on `progress` shows how far it is."""
-    auditor = Auditor(asked.file, asked.goldens, asked.dtype, question.port, asked.folder, asked.facts)
+    auditor = Auditor(
+        asked.file, asked.goldens, asked.dtype, question.port, asked.folder, asked.facts, question.mesh
+    )
     bar = track(
         faults,
         description=asked.file.path.name,

@@ -46,6 +46,7 @@ class Area(StrEnum):
     SAMPLING = "sampling"
     GENERATION = "generation"
     PLATFORM = "platform"
+    SHARDING = "sharding"
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from harness import toml
 from harness.audit.fault import Area, Fault, Patch
-from harness.errors import GoldensError, first_line
-from harness.replay.port import Port, load_port, told
+from harness.errors import GoldensError, first_line, told
+from harness.replay.port import Port, load_port
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -76,7 +76,7 @@ def read_faults(path: Path) -> list[Fault]:
     return [entry.fault() for entry in toml.read(path, _FaultsFile).fault]
 
 
-def patched_factory(spec: str, fault: Fault) -> Callable[[str, str], Port]:
+def patched_factory(spec: str, fault: Fault, mesh: Any = None) -> Callable[[str, str], Port]:
     """What makes the port `spec` (`MODULE:FACTORY`) with `fault` in it, called as `load_port` is: (checkpoint, dtype).
 
     The copy is in the package's place while it is imported and the factory runs. A module that the port first imports
@@ -94,7 +94,7 @@ def patched_factory(spec: str, fault: Fault) -> Callable[[str, str], Port]:
             except Exception as error:
                 raise Broken(fault, f"importing it raised {told(error)}") from error
             try:
-                return load_port(spec, checkpoint, dtype)
+                return load_port(spec, checkpoint, dtype, mesh)
             except GoldensError as error:
                 if isinstance(error.__cause__, ValueError | OSError):
                     raise
@@ -103,13 +103,13 @@ def patched_factory(spec: str, fault: Fault) -> Callable[[str, str], Port]:
     return make
 
 
-def copied_factory(spec: str) -> Callable[[str, str], Port]:
+def copied_factory(spec: str, mesh: Any = None) -> Callable[[str, str], Port]:
     """What makes the port `spec` from a copy of its package that is not patched: what holds of it, holds of copies."""
     package = _package(spec)
 
     def make(checkpoint: str, dtype: str) -> Port:
         with _copied(package, {}):
-            return load_port(spec, checkpoint, dtype)
+            return load_port(spec, checkpoint, dtype, mesh)
 
     return make
 

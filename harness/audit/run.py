@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -100,7 +101,7 @@ class Faulty:
 class Auditor:
     """A golden file and a port, into which faults are planted. goldens, facts: those that are replayed, of one dtype.
 
-    spec: the port as MODULE:FACTORY; folder: the recorded checkpoint
+    spec: the port as MODULE:FACTORY; folder: the recorded checkpoint; mesh: the devices that it is spread over
     """
 
     file: GoldenFile
@@ -109,6 +110,10 @@ class Auditor:
     spec: str
     folder: Path
     facts: Sequence[FactIn] = ()
+    mesh: Any = None
+
+    def _load(self, folder: Path) -> Port:
+        return load_port(self.spec, str(folder), self.dtype, self.mesh)
 
     @cached_property
     def weights(self) -> Weights:
@@ -117,7 +122,7 @@ class Auditor:
     @cached_property
     def port(self) -> Port:
         """The port without a fault, which remembers what its components put out, if it runs them."""
-        port = wired(load_port(self.spec, str(self.folder), self.dtype), self.file.contents.components)
+        port = wired(self._load(self.folder), self.file.contents.components)
         return Remembering(port) if isinstance(port, Isolated) else port
 
     def refuse_wrong(self, faults: Sequence[Fault] = ()) -> None:
@@ -131,9 +136,9 @@ class Auditor:
         self._refuse(self._asked(bare(self.port), [fact for fact in self.facts if id(fact) in wanted])[0])
         if any(isinstance(fault.planting, EditedConfig | EditedCheckpoint) for fault in faults):
             with copied(self.folder) as copy:
-                self._refuse_copy("checkpoint", lambda: load_port(self.spec, str(copy), self.dtype))
+                self._refuse_copy("checkpoint", lambda: self._load(copy))
         if any(isinstance(fault.planting, Patch) for fault in faults):
-            make = copied_factory(self.spec)
+            make = copied_factory(self.spec, self.mesh)
             self._refuse_copy("package", lambda: make(str(self.folder), self.dtype))
 
     def _refuse_copy(self, what: str, make: Callable[[], Port]) -> None:
@@ -240,7 +245,7 @@ class Auditor:
             names = planted(planting, (), facts=inside)
             yield Faulty(fronted(bare(self.port), planting), names, facts, runs=False)
         elif isinstance(planting, Patch):
-            make = patched_factory(self.spec, fault)
+            make = patched_factory(self.spec, fault, self.mesh)
             names = planted(planting, components, facts=inside)
             try:
                 made = make(str(self.folder), self.dtype)
@@ -253,7 +258,7 @@ class Auditor:
             names = planted(planting, components, facts=inside)
             with edited(self.folder, planting) as copy:
                 try:
-                    made = load_port(self.spec, str(copy), self.dtype)
+                    made = self._load(copy)
                 except GoldensError as error:
                     raise Refused(error) from error
                 yield Faulty(made, names, facts)

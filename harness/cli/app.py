@@ -3,15 +3,32 @@
 Exit status: 0 it holds, 1 it does not hold, 2 it could not be asked. What a command needs is imported by it.
 """
 
+import functools
+import logging
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
-from harness.cli import audit, check, check_port, files, fuzz, history, init, record, replay, report, review
+from harness.cli import (
+    audit,
+    check,
+    check_port,
+    fetch,
+    files,
+    fuzz,
+    history,
+    init,
+    record,
+    replay,
+    report,
+    review,
+)
 from harness.cli.examples import epilog
-from harness.errors import GoldensError
+from harness.errors import GoldensError, told
 
 app = typer.Typer(
     name="goldens",
@@ -25,12 +42,24 @@ app = typer.Typer(
 
 
 def _add(command: Callable[..., None], short_help: str) -> None:
-    app.command(short_help=short_help, epilog=epilog(command.__name__))(command)
+    @functools.wraps(command)
+    def asked(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except SystemExit as leaving:
+            # no command does it, and a status that a port chose would be taken for a verdict
+            raise GoldensError(
+                f"code that is not this program's, the port's perhaps, called sys.exit({leaving.code!r}): "
+                "take the call out; `goldens --debug ...` shows where it is"
+            ) from leaving
+
+    app.command(short_help=short_help, epilog=epilog(command.__name__))(asked)
 
 
 # In the order in which a newcomer meets them.
 _add(check.check, "Record, replay and explain in one.")
 _add(record.record, "Record what every component of a reference does.")
+_add(fetch.fetch, "Fetch golden files that lie elsewhere.")
 _add(files.show, "Say what is in a golden file.")
 _add(init.init, "Draft an adapter for a model, to be reviewed.")
 _add(check_port.check_port, "Say what a port offers, and where it contradicts itself.")
@@ -46,13 +75,41 @@ _add(review.reject, "Drop recordings, and keep the golden files.")
 _add(files.verify, "Check every byte of golden files.")
 
 
+@dataclass
+class Asked:
+    """What is said before the command's name."""
+
+    debug: bool = False
+
+
+@app.callback()
+def goldens(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks, too: of an error, of what a port raised.")
+    ] = False,
+) -> None:
+    context.ensure_object(Asked).debug = debug
+    if debug:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("harness").setLevel(logging.DEBUG)
+
+
 def main() -> None:
-    """The entry point. A crash is no verdict: it too exits with 2."""
+    """The entry point. What is no verdict, a crash too, is one sentence and status 2."""
+    asked = Asked()
     try:
-        app()
-    except GoldensError as error:
-        print(f"goldens: {error}", file=sys.stderr)
+        app(obj=asked)
+    except Exception as error:
+        if asked.debug:
+            traceback.print_exc()
+        print(f"goldens: {_sentence(error)}", file=sys.stderr)
         sys.exit(2)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(2)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, GoldensError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"a defect of this program, and no verdict: {told(error)}; `goldens --debug ...` shows where"

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Cases, Checkpoint, Files, Json, Port, console, open_file, port_of, write_json
+from harness.cli.options import (
+    Cases,
+    Checkpoint,
+    Files,
+    Json,
+    Mesh,
+    Port,
+    console,
+    mesh_of,
+    open_file,
+    port_of,
+    write_json,
+)
 
 
 def audit(
@@ -42,6 +54,7 @@ def audit(
     every: Annotated[
         bool, typer.Option("--every", help="A line for each fault, the caught ones too.")
     ] = False,
+    mesh: Mesh = None,
     json: Json = False,
 ) -> None:
     """Put faults into the port, one at a time, and see which of them golden files catch, and whether they are named.
@@ -60,6 +73,7 @@ def audit(
         faults=tuple(fault or ()),
         sources=tuple(faults) if faults else command.source_setting(Path.cwd(), named=port),
         shard=command.Shard.parse(shard) if shard else None,
+        mesh=mesh_of(mesh),
     )
     chosen = command.chosen_faults(question)
     errors = console(stderr=True)

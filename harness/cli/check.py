@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Dtypes, Json, Port, console, open_file, port_of, write_json
+from harness.cli.options import Dtypes, Json, Port, Timeout, console, open_file, port_of, write_json
 from harness.cli.record import recording
 from harness.cli.replay import tolerances_of
 from harness.errors import GoldensError
@@ -35,6 +35,7 @@ def check(
             help="The golden file; else CHECKPOINT's name, in this folder.",
         ),
     ] = None,
+    timeout: Timeout = None,
     json: Json = False,
 ) -> None:
     """Record a checkpoint, unless it is recorded already, hold the port against it, and say how to go on."""
@@ -61,6 +62,7 @@ def check(
         selection=command.Selection((), (), (), tuple(dtype or ())),
         listed={},
         tolerances=tolerances_of(None),
+        timeout=timeout,
     )
     file = open_file(golden)
     run = command.replay(file, question, errors)

@@ -1,19 +1,30 @@
 """`goldens check-port`."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from harness.cli.options import Cases, Checkpoint, Dtypes, Json, Port, console, open_file, port_of, write_json
+from harness.cli.options import (
+    Cases,
+    Checkpoint,
+    Dtypes,
+    File,
+    Json,
+    Mesh,
+    Port,
+    console,
+    mesh_of,
+    open_file,
+    port_of,
+    write_json,
+)
 
 
 def check_port(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A golden file.", show_default=False)],
+    file: File,
     port: Port = None,
     checkpoint: Checkpoint = None,
     case: Cases = None,
     dtype: Dtypes = None,
+    mesh: Mesh = None,
     json: Json = False,
 ) -> None:
     """Say what a port offers, what stays unmeasured, and where it contradicts itself.
@@ -24,7 +35,9 @@ def check_port(
     from harness.portcheck import command
     from harness.report.portcheck import show_portcheck
 
-    question = command.Question(port_of(port), checkpoint, tuple(case or ()), tuple(dtype or ()))
+    question = command.Question(
+        port_of(port), checkpoint, tuple(case or ()), tuple(dtype or ()), mesh_of(mesh)
+    )
     errors = console(stderr=True)
     found = command.check(open_file(file), question, errors)
     show_portcheck(found, errors if json else console())

@@ -10,6 +10,12 @@ EXAMPLES = {
             "goldens record --checkpoint CHECKPOINT -o model.h5 --keep layers=0,-1"
         ),
     },
+    "fetch": {
+        "name a file that lies elsewhere, as it is now, in goldens/remote.toml": (
+            "goldens fetch hf://datasets/ORGANISATION/NAME/model.h5 --pin goldens/model.h5"
+        ),
+        "have it here before it is asked for": "goldens fetch goldens/model.h5",
+    },
     "show": {
         "cases, components and noise floors": "goldens show model.h5",
     },

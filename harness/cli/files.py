@@ -1,15 +1,12 @@
 """`goldens show` and `goldens verify`: what is in golden files, and whether they are whole."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from harness.cli.options import Files, Json, console, open_file, write_json
+from harness.cli.options import File, Files, Json, console, open_file, write_json
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A golden file.", show_default=False)],
+    file: File,
     json: Json = False,
 ) -> None:
     """Say what is in a golden file: where it came from, cases, components, shapes, noise floors."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Checkpoint, console, open_file
+from harness.cli.options import Checkpoint, File, console, open_file
 from harness.errors import GoldensError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A golden file.", show_default=False)],
+    file: File,
     model: Annotated[
         str,
         typer.Option(

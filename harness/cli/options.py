@@ -4,7 +4,7 @@ import enum
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,28 @@ if TYPE_CHECKING:
     from harness.replay.command import Selection
     from harness.store.reader import GoldenFile
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Golden files.", show_default=False)]
+
+def golden_path(named: str) -> Path:
+    """Where a golden file is on this machine; one that is given by URL is fetched."""
+    if "://" not in named:
+        return Path(named)
+    from harness.remote.fetch import located
+
+    return located(named)
+
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE", help="Golden files; URL#sha256=DIGEST, too.", show_default=False, parser=golden_path
+    ),
+]
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="A golden file; URL#sha256=DIGEST, too.", show_default=False, parser=golden_path
+    ),
+]
 Include = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Only these components; may be repeated.")
 ]
@@ -37,6 +58,14 @@ Port = Annotated[
 ]
 Checkpoint = Annotated[
     str | None, typer.Option(metavar="DIR", help="Where the recorded checkpoint is on this machine.")
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", min=0.001, help="Leave when the port takes longer for one answer."),
+]
+Mesh = Annotated[
+    str | None,
+    typer.Option(metavar="AXIS=N,...", help="Spread the port over devices, so many along each axis: dp=2."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 
@@ -75,19 +104,46 @@ def port_of(named: str | None) -> str:
     return port_or_setting(named, Path.cwd())
 
 
+def mesh_of(named: str | None) -> Any:
+    """The mesh of devices that is named, if there is one: before JAX is asked for anything else."""
+    if named is None:
+        return None
+    from harness.replay import mesh
+
+    made = mesh.mesh_of(named)
+    if mesh.processes(made) > 1:
+        _keep_stdout()
+    return made
+
+
+def tells(mesh: Any) -> bool:
+    """Whether this process tells what is found: of several that share a mesh, the first. All exit alike."""
+    from harness.replay.mesh import is_first
+
+    return is_first(mesh)
+
+
+def _keep_stdout() -> None:
+    """For results: what connects processes writes of each connection to the file that is stdout, beside Python."""
+    sys.stdout.flush()
+    own = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = open(own, "w")  # noqa: SIM115, for the whole run
+
+
 def open_file(path: Path) -> "GoldenFile":
     from harness.store.reader import GoldenFile
 
     return GoldenFile.open(path)
 
 
-def console(stderr: bool = False) -> "Console":
+def console(stderr: bool = False, quiet: bool = False) -> "Console":
     """As wide as the terminal; where there is none, wide enough that no row is broken."""
     from rich.console import Console
 
-    console = Console(stderr=stderr)
+    console = Console(stderr=stderr, quiet=quiet)
     wide_enough = console.is_terminal or "COLUMNS" in os.environ
-    return console if wide_enough else Console(stderr=stderr, width=200)
+    return console if wide_enough else Console(stderr=stderr, width=200, quiet=quiet)
 
 
 def write_json(json: bytes) -> None:

@@ -25,9 +25,13 @@ def record(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="What to write: components=GLOB, layers=0,3-5,-1 or tokens=0-15,-1; may be repeated.",
+            help="What to write: components=GLOB, layers=0,3-5,-1, tokens=0-15,-1 or tokens=sample:8; may be repeated.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say how large the golden file would be, and what is dearest."),
+    ] = False,
     case: Cases = None,
     from_port: Annotated[
         bool, typer.Option("--from-port", help="Record a port instead of the reference: its own past.")
@@ -43,9 +47,9 @@ def record(
     Needs the extra [record]. A golden file that is there stays: what differs from it waits beside it, as FILE.h5.new.
     """
     if from_port:
-        if suite is not None or keep:
+        if suite is not None or keep or dry_run:
             raise GoldensError(
-                "--from-port records what the golden file --like names has: leave out SUITE.toml and --keep"
+                "--from-port records what the golden file --like names has: leave out SUITE.toml, --keep and --dry-run"
             )
         holds = _from_port(like, port, output, checkpoint, dtype, case)
         raise typer.Exit(0 if holds else 1)
@@ -64,6 +68,9 @@ def record(
         keep=tuple(keep or ()),
         cases=tuple(case or ()),
     )
+    if dry_run:
+        command.plan_only(asked)
+        return
     holds = command.record(asked)
     raise typer.Exit(0 if holds else 1)
 

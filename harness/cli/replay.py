@@ -15,12 +15,16 @@ from harness.cli.options import (
     Files,
     Include,
     Json,
+    Mesh,
     Modes,
     Port,
+    Timeout,
     console,
+    mesh_of,
     open_file,
     port_of,
     selected,
+    tells,
     write_json,
 )
 from harness.model import BY_DEFAULT
@@ -58,6 +62,8 @@ def replay(
         typer.Option(metavar="GLOB=REASON", help="May stay unmeasured, for this reason; may be repeated."),
     ] = None,
     tolerances: TolerancesFile = None,
+    timeout: Timeout = None,
+    mesh: Mesh = None,
     report: Annotated[
         list[Path] | None,
         typer.Option(
@@ -91,21 +97,24 @@ def replay(
         selection=selected(include, exclude, case, dtype),
         listed=parse_listed(unmeasured or ()),
         tolerances=tolerances_of(tolerances),
+        timeout=timeout,
+        mesh=mesh_of(mesh),
     )
     golden_files = [open_file(path) for path in files]
     _warn_of_unmatched(question.tolerances, golden_files)
-    errors = console(stderr=True)
-    told = errors if json else console()
+    first = tells(question.mesh)
+    errors = console(stderr=True, quiet=not first)
+    told = errors if json else console(quiet=not first)
     runs = []
     for golden_file in golden_files:
         run = command.replay(golden_file, question, errors)
         show_run(run, golden_file.order, told, by_kind)
-        if json:
+        if json and first:
             write_json(run.to_json())
         runs.append(run)
-    for path in report or ():
+    for path in (report or ()) if first else ():
         write_report(runs, path, earlier)
-    if history is not None:
+    if history is not None and first:
         for run in runs:
             append(history, Entry.of(run))
     raise typer.Exit(0 if all(run.holds for run in runs) else 1)
@@ -120,6 +129,8 @@ def explain(
     case: Cases = None,
     dtype: Dtypes = None,
     tolerances: TolerancesFile = None,
+    timeout: Timeout = None,
+    mesh: Mesh = None,
     json: Json = False,
 ) -> None:
     """Replay, and say of every component that fails which mistake explains it, and of the rest how it rounds."""
@@ -134,13 +145,16 @@ def explain(
         listed={},
         always_diagnose=True,
         tolerances=tolerances_of(tolerances),
+        timeout=timeout,
+        mesh=mesh_of(mesh),
     )
-    errors = console(stderr=True)
+    first = tells(question.mesh)
+    errors = console(stderr=True, quiet=not first)
     holds = True
     for golden_file in [open_file(path) for path in files]:
         run = command.replay(golden_file, question, errors)
-        show_explanations(run, errors if json else console())
-        if json:
+        show_explanations(run, errors if json else console(quiet=not first))
+        if json and first:
             write_json(run.to_json())
         holds = holds and run.holds
     raise typer.Exit(0 if holds else 1)

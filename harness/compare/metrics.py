@@ -5,7 +5,7 @@ Only places with a real token are looked at: no padded row, and no padded key co
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,22 @@ def views(error: Array, reference: Array, axes: str, places: Places, least: floa
     least: a row or channel that is smaller than this share of the median one counts as if it were that large. What is
         left where rounding cancels is noise, and says nothing of how large an error is
     """
+    return sized(error, reference, axes, places).views(least)
+
+
+def sized(error: Array, reference: Array, axes: str, places: Places) -> Apart:
+    """How large an error is, in the sums that views are made of."""
     error = np.broadcast_to(error, reference.shape)
-    return _apart(error, reference, axes, places, subtract=False).views(least)
+    return _apart(error, reference, axes, places, subtract=False)
+
+
+def joined(parts: Sequence[Apart]) -> Apart:
+    """Of tensors that have the same rows, and each channels of its own: as those of all channels side by side."""
+    return replace(
+        parts[0],
+        rows=sum(part.rows for part in parts),
+        channels=np.concatenate([part.channels for part in parts], axis=-1),
+    )
 
 
 def _apart(

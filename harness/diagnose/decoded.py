@@ -13,7 +13,7 @@ from harness.diagnose.subject import Subject
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS
 from harness.model import Component, Golden
-from harness.replay.decode import SPARE, Decoded
+from harness.replay.decode import Decoded, over_slots, slots
 from harness.replay.session import Session
 
 _CASE = "case."
@@ -46,7 +46,7 @@ class DecodedCase:
     @property
     def capacity(self) -> int:
         """Slots of the cache."""
-        return self.tokens + SPARE
+        return slots(self.tokens)
 
     @property
     def prompt(self) -> int:
@@ -124,7 +124,7 @@ class DecodedCase:
     def _input(self, component: Component, argument: str, tokens: Sequence[int]) -> Array:
         source = component.inputs[argument]
         if source == "case.attention_mask":
-            return np.pad(self.case["attention_mask"], ((0, 0), (0, SPARE)), constant_values=1)
+            return over_slots(self.case["attention_mask"])
         if source.startswith(_CASE):
             given = self.case[source.removeprefix(_CASE)]
             return given[..., tokens]
@@ -172,7 +172,7 @@ class DecodedCase:
         settings = {**self.subject.facts, **component.settings, **about}
         evaluation = Evaluation(FLOAT64, inputs, parameters, settings)
         right = step.evaluate(_wide_parameters(evaluation))
-        real = np.pad(self.case["attention_mask"] != 0, ((0, 0), (0, SPARE)), constant_values=True)
+        real = over_slots(self.case["attention_mask"]) != 0
         return Observation(
             golden=golden,
             evaluation=evaluation,

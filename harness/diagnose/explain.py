@@ -18,6 +18,8 @@ _HARDLY, _STRONGER = 100.0, 10.0
 """Up to so many times what passes, a failure is weak evidence beside one that is so many times stronger."""
 _MOST_FAILED, _MOST_PASSED = 6, 6
 """How many cases of a component a hypothesis has to hold in, at most."""
+_VARIANTS = 4
+"""How many variants of one mistake are put into words, at most."""
 _ANGLES = "angles"
 
 
@@ -40,10 +42,19 @@ class Finding:
         return list(dict.fromkeys([*self.named, *(candidate.name for candidate in self.candidates)]))
 
     def explanation(self) -> Explanation:
-        said = list(dict.fromkeys(candidate.says for candidate in self.candidates))
+        of_name = ([c.says for c in self.candidates if c.name == name] for name in self.names)
+        said = [words for variants in of_name for words in _some(variants)]
         text = f"one of: {'; '.join(said)}" if len(self.names) > 1 else " or ".join(said)
         left = self.candidates[0].left if len(self.names) == 1 == len(self.candidates) else None
         return Explanation(self.component.name, self.names, text or self.text, left)
+
+
+def _some(variants: Sequence[str]) -> list[str]:
+    """The words for one mistake; of many variants, the first ones."""
+    said = list(dict.fromkeys(variants))
+    if len(said) <= _VARIANTS:
+        return said
+    return [*said[: _VARIANTS - 1], f"{len(said) - _VARIANTS + 1} more like it"]
 
 
 def explain(subject: Subject, results: Iterable[Result]) -> list[Explanation]:

@@ -13,12 +13,11 @@ from flax import nnx
 from harness.draft.load import Loaded
 from harness.draft.names import LAYERS
 from harness.draft.reference import Reference
-from harness.errors import GoldensError
+from harness.errors import GoldensError, told
 from harness.ports import Param, Tap
 from harness.ports.calls import Marks, Site
 from harness.ports.program import Program, trace
 from harness.ports.tap import LAYER
-from harness.replay.port import told
 
 Array = Any
 Shape = tuple[int, ...]

@@ -7,10 +7,10 @@ from typing import Any
 
 from flax import linen, nnx
 
-from harness.errors import GoldensError
+from harness.errors import GoldensError, told
 from harness.ports import linen_model, nnx_model
 from harness.ports.port import Model
-from harness.replay.port import imported, told
+from harness.replay.port import imported
 
 _EXPECTED = "expected an nnx.Module, a pair (linen module, variables), or a function that gives one of these"
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from harness.errors import told
 from harness.facts.family import PASSED, Context, Family, Found, wrong
 from harness.facts.fingerprint import fingerprint
 from harness.facts.mistake import Mistake
 from harness.model import Fact, Verdict
-from harness.replay.port import NotOffered, Weighted, no_mapping, told
+from harness.replay.port import NotOffered, Weighted, no_mapping
 
 Array = Any
 

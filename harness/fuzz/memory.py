@@ -17,7 +17,7 @@ class MemoryWriter:
         self.tensors: list[Tensor] = []
         self.arrays: list[np.ndarray] = []
 
-    def tensor(self, path: str, array: np.ndarray) -> int:
+    def tensor(self, path: str, array: np.ndarray, repeats: int = 1) -> int:
         array = np.ascontiguousarray(array).reshape(array.shape)
         array.flags.writeable = False  # as those of a file are
         self.tensors.append(Tensor(path, array.dtype.name, array.shape, 0, array.nbytes, ""))

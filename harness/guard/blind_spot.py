@@ -1,6 +1,7 @@
 """A blind spot: something that a golden file, or one case of it, cannot show. numpy only."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from harness.store.reader import GoldenFile
 
@@ -25,6 +26,12 @@ class BlindSpot:
 
     def __str__(self) -> str:
         return f"{self.says}: hides {self.hides}; {self.remedy}"
+
+
+def recorded_positions(file: GoldenFile, case: str) -> Any:
+    """The token positions at which something of a case is recorded (T); of a text that was written, the cache is."""
+    inputs = file.case_inputs(case)
+    return inputs["query_index" if file.case(case).parts else "kept"]
 
 
 def add_case(file: GoldenFile, name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.compare.files import places
-from harness.guard.blind_spot import CHECKPOINT, RANDOMIZED, BlindSpot, add_case
+from harness.guard.blind_spot import CHECKPOINT, RANDOMIZED, BlindSpot, add_case, recorded_positions
 from harness.model import Component, Golden
 from harness.store.reader import GoldenFile
 
@@ -37,12 +37,14 @@ def of_weights(file: GoldenFile, weights: Mapping[str, Array]) -> Iterator[Blind
         yield from check(file, weights)
 
 
-def _rows(file: GoldenFile) -> Iterator[Array]:
-    """The real token ids of each row of each case."""
+def _rows(file: GoldenFile) -> Iterator[tuple[Array, Array]]:
+    """Of each row of each case: the real tokens up to the last that is recorded, and the ids of those that are."""
     for case in file.contents.cases:
-        inputs = file.case_inputs(case.name)
-        for ids, mask in zip(inputs["token_ids"], inputs["attention_mask"], strict=True):
-            yield ids[mask != 0]
+        inputs, recorded = file.case_inputs(case.name), recorded_positions(file, case.name)
+        for ids, mask in zip(inputs["token_ids"], inputs["attention_mask"] != 0, strict=True):
+            own = recorded[mask[recorded]]
+            if own.size:
+                yield np.flatnonzero(mask[: own.max() + 1]), ids[own]
 
 
 def _outputs(file: GoldenFile, step: str) -> Iterator[tuple[Golden, Component]]:
@@ -62,7 +64,7 @@ def _vocabulary(file: GoldenFile) -> Iterator[BlindSpot]:
     """The last eighth, at most 512 rows, is where special and unused tokens lie; drawn cases reach there."""
     size = int(file.contents.config.get("vocab_size", 0))
     end = size - min(max(size // 8, 1), 512)
-    if all((row < end).all() for row in _rows(file)):
+    if all((ids < end).all() for _, ids in _rows(file)):
         yield BlindSpot(
             "end of vocabulary",
             f"no token id is beyond {end - 1}",
@@ -101,7 +103,7 @@ def _visible(query_index: Array, attention_mask: Array, window: int | None) -> A
 def _window(file: GoldenFile) -> Iterator[BlindSpot]:
     windows = [component.settings["window"] for component in _of_step(file, "probs")]
     least = min((window for window in windows if window is not None), default=0)
-    longest = max(len(row) for row in _rows(file))
+    longest = max((len(seen) for seen, _ in _rows(file)), default=0)
     if least and longest <= least:
         yield BlindSpot(
             "window never left",

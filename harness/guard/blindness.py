@@ -4,16 +4,19 @@ A blind spot is no fault of anybody's. It says which mistakes would pass, and wh
 Needs numpy only.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.guard.blind_spot import BlindSpot, add_case
+import numpy as np
+
+from harness.guard.blind_spot import BlindSpot, add_case, recorded_positions
 from harness.guard.blind_tensors import of_tensors, of_weights
 from harness.store.reader import GoldenFile
 
 Array = Any
 
+SAMPLE = "tokens=sample:8"
 _DISTINCT = 256
 """From here on bfloat16, with 8 bits, no longer tells every whole number from the next."""
 
@@ -26,6 +29,7 @@ def blind_spots(file: GoldenFile, weights: Mapping[str, Array]) -> list[BlindSpo
         for lack in _LACKS
         if lack.lacking(prompts)
     ]
+    lacks += [spot for case in file.contents.cases for spot in _lost(file, case.name)]
     return lacks + [*of_tensors(file), *of_weights(file, weights)]
 
 
@@ -61,9 +65,32 @@ class _Prompt:
         return not self.real[:, -1].all()
 
 
-def _prompt(file: GoldenFile, case: str) -> _Prompt:
+def _whole(file: GoldenFile, case: str) -> _Prompt:
     inputs = file.case_inputs(case)
     return _Prompt(inputs["token_ids"], inputs["attention_mask"] != 0, inputs["positions"])
+
+
+def _prompt(file: GoldenFile, case: str) -> _Prompt:
+    """What the recorded tokens see: no text that has none of them, and nothing behind the last of them."""
+    whole, recorded = _whole(file, case), recorded_positions(file, case)
+    texts, end = whole.real[:, recorded].any(axis=1), int(recorded.max()) + 1
+    if not texts.any():  # padding alone shows as little as one token
+        first = np.s_[:1, :1]
+        return _Prompt(whole.token_ids[first], np.ones((1, 1), bool), whole.positions[first])
+    return _Prompt(*(array[texts, :end] for array in (whole.token_ids, whole.real, whole.positions)))
+
+
+def _lost(file: GoldenFile, case: str) -> Iterator[BlindSpot]:
+    """What a case would show if more of its tokens were kept."""
+    seen, whole = _prompt(file, case), _whole(file, case)
+    for lack in _LACKS:
+        if lack.lacking([seen]) and not lack.lacking([whole]):
+            yield BlindSpot(
+                lack.name,
+                f"by the tokens that are kept of it, case {case} is one of {lack.name}",
+                lack.hides,
+                f"keep more of them, or a sample: --keep {SAMPLE}",
+            )
 
 
 @dataclass(frozen=True)

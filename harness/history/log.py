@@ -52,7 +52,9 @@ def read(path: Path) -> list[Entry]:
         except msgspec.DecodeError as error:
             if _is_torn(line):
                 continue
-            raise GoldensError(f"{path}, line {number}, is no JSON: {error}") from error
+            raise GoldensError(
+                f"{path}, line {number}, is no JSON ({error}): name a history, or take the line out"
+            ) from error
         if entry.format != FORMAT:
             raise GoldensError(
                 f"{path}, line {number}, has format {entry.format}; this version reads {FORMAT}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harness.kinds.precision import PRODUCTS
+from harness.kinds.shards import heads_in_shards, partial_sums
 from harness.kinds.softmax import noticed_terms
 from harness.kinds.step import (
     Array,
@@ -172,6 +173,7 @@ _SCORES = (
     *(Hypothesis(name, says, change=partial(_scaled_by, scale)) for name, says, scale in _SCALES),
     Hypothesis("softcapped_50", "soft-capped: 50 tanh(x / 50)", evaluate=_softcapped),
     Hypothesis("heads_tiled", "key heads met in tiled order", change=_keys_tiled),
+    *heads_in_shards(("q", "k")),
     *_in_low_precision("q", "k"),
 )
 
@@ -222,6 +224,8 @@ _CONTEXTS = (
         whole=True,
     ),
     Hypothesis("heads_tiled", "value heads met in tiled order", change=_values_tiled),
+    *heads_in_shards(("probs", "v")),
+    *partial_sums("probs", "the keys"),
     *_in_low_precision("probs", "v"),
 )
 

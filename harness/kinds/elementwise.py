@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from harness.kinds.shards import SHARDS
 from harness.kinds.step import (
     U32,
     Array,
@@ -157,6 +158,14 @@ _SUMS = (
             ("branch_subtracted", "branch subtracted", 1, -1),
             ("branch_halved", "half of the branch added", 1, 0.5),
         )
+    ),
+    *(
+        Hypothesis(
+            "residual_on_every_shard",
+            f"residual added on each of {shards} devices, before the branch is summed over them",
+            evaluate=partial(_summed, shards, 1),
+        )
+        for shards in SHARDS[1:]  # on two, it is added twice
     ),
     Hypothesis("multiplier_missing", "branch added without its multiplier", change=_multiplier_missing),
 )

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from harness.kinds.shards import lookups
 from harness.kinds.step import Array, Evaluation, Hypothesis, Step, rounding
 
 
@@ -37,6 +38,7 @@ HYPOTHESES = (
         variance=lambda e, output, u: rounding(e.xp, u, output, output),
     ),
     *_ROWS,
+    *lookups(evaluate),
 )
 
 
@@ -67,6 +69,7 @@ SCALED_HYPOTHESES = (
         )
     ),
     *_ROWS,
+    *lookups(_scaled_rows),
 )
 
 EMBEDDING = Step("embedding", {"token_ids": "B T"}, "B T C", evaluate, hypotheses=HYPOTHESES)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 from harness.kinds.precision import PRODUCTS, quantised, rounded, truncated
+from harness.kinds.rows import Rows
+from harness.kinds.shards import PRODUCTS as SPLIT
 from harness.kinds.step import Array, Evaluation, Hypothesis, Step, rounding, summation
 
 
@@ -36,20 +38,6 @@ def _zero(roles: tuple[str, ...], e: Evaluation) -> Evaluation | None:
     return e.with_parameters(**{role: e.xp.zeros_like(e.parameters[role]) for role in roles})
 
 
-class _Rows:
-    """A parameter with its rows in another order, which are taken when a part of them is asked for."""
-
-    def __init__(self, parameter: Array, order: Array) -> None:
-        self.dtype, self.shape = parameter.dtype, parameter.shape
-        self._parameter, self._order = parameter, order
-
-    def __getitem__(self, rows: Array) -> Array:
-        return self._parameter[self._order[rows]]
-
-    def astype(self, dtype: Array, copy: bool = True) -> Array:
-        return self._parameter[self._order].astype(dtype, copy=copy)
-
-
 Order = Callable[[Evaluation, int, int], Array]
 """(evaluation, heads, head size) -> for each output of the port, the reference's output that it is."""
 
@@ -76,7 +64,7 @@ def _reordered(order: Order, roles: tuple[str, ...], e: Evaluation) -> Evaluatio
     if not size or outputs % size or outputs == size or any(role not in e.parameters for role in roles):
         return None
     rows = order(e, outputs // size, size).reshape(-1)
-    return e.with_parameters(**{role: _Rows(e.parameters[role], rows) for role in roles})
+    return e.with_parameters(**{role: Rows(e.parameters[role], rows) for role in roles})
 
 
 def _operands(precise: Callable[[Array], Array], e: Evaluation) -> Array:
@@ -207,6 +195,7 @@ HYPOTHESES = (
         variance=_softmax_variance,
         whole=True,
     ),
+    *SPLIT,
 )
 
 LINEAR = Step("linear", {"x": "B T I"}, "B T O", evaluate, variance, HYPOTHESES, by_output=BOTH)

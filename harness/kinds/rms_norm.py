@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from harness.kinds.eps import EPS
+from harness.kinds.shards import SHARDS
 from harness.kinds.step import U32, Array, CastOrder, Evaluation, Hypothesis, Step, rounding
 
 
@@ -113,6 +114,19 @@ def _heads_dim_major(e: Evaluation) -> Evaluation | None:
     return e.with_inputs(x=apart.reshape(x.shape))
 
 
+def _mean_square_by_shard(shards: int, e: Evaluation) -> Array:
+    """One mean square for each shard of the channels, or of a head's."""
+    x = _split(e)
+    parts = x.reshape(*x.shape[:-1], shards, -1)
+    normed = parts / (e.xp.mean_square(parts) + e.settings["eps"]) ** 0.5
+    return _weight(e) * normed.reshape(x.shape)
+
+
+def _means_summed(shards: int, e: Evaluation) -> Array:
+    x = _split(e)
+    return _weight(e) * x / (e.xp.mean_square(x) * shards + e.settings["eps"]) ** 0.5
+
+
 HYPOTHESES = (
     Hypothesis("heads_dim_major", "heads split as (D H) instead of (H D)", change=_heads_dim_major),
     *EPS,
@@ -145,6 +159,14 @@ HYPOTHESES = (
     ),
     Hypothesis("root_missing", "divided by the mean square, not by its root", evaluate=_root_missing),
     Hypothesis("norm_over_all_heads", "one norm over all heads, not one over each", evaluate=_over_all_heads),
+    *(
+        Hypothesis(name, says.format(shards), evaluate=partial(evaluate_split, shards))
+        for shards in SHARDS
+        for name, says, evaluate_split in (
+            ("norm_of_shard", "a norm over each of {} shards by itself, not over all", _mean_square_by_shard),
+            ("sum_for_mean", "mean squares of {} shards summed instead of averaged", _means_summed),
+        )
+    ),
 )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from harness.kinds.shards import SHARDS
 from harness.kinds.step import (
     U32,
     Array,
@@ -152,6 +153,16 @@ def _scaled_variance(e: Evaluation, output: Array, u: float) -> Array:
     return _probs_variance(e, output, u) + output**2 * moved
 
 
+def _by_shard(shards: int, e: Evaluation) -> Array:
+    """A softmax over each shard of the keys by itself; the last shard may be smaller."""
+    masked = _masked(e, _visible(e))
+    width = -(-masked.shape[-1] // shards)
+    output = masked * 0
+    for start in range(0, masked.shape[-1], width):
+        output[..., start : start + width] = e.xp.softmax(masked[..., start : start + width])
+    return output
+
+
 _SOFTMAXES = (
     *(
         Hypothesis(
@@ -205,6 +216,14 @@ _SOFTMAXES = (
     ),
     Hypothesis(
         "softmax_over_heads", "softmax over the heads", evaluate=partial(_softmax_over, 1), whole=True
+    ),
+    *(
+        Hypothesis(
+            "softmax_of_shard",
+            f"a softmax over each of {shards} shards of the keys by itself, not over all",
+            evaluate=partial(_by_shard, shards),
+        )
+        for shards in SHARDS
     ),
 )
 

@@ -150,8 +150,8 @@ def port(pytestconfig: pytest.Config) -> "NamedPort":
 
     settings, root = pytestconfig.stash[SETTINGS], pytestconfig.rootpath
     if settings.port:
-        return NamedPort(settings.port, settings.port_folder)
-    return NamedPort(port_setting(root), project_folder(root))
+        return NamedPort(settings.port, settings.port_folder, settings.mesh)
+    return NamedPort(port_setting(root), project_folder(root), settings.mesh)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -76,9 +76,8 @@ class Gathered:
         found = collected(comparisons, missing, root, self._deselected)
         if self._settings.reports and comparisons:
             sessions = self._config.stash[SESSIONS]
-            found = msgspec.structs.replace(
-                found, environment=environment(root), pictured=pictured(sessions, root)
-            )
+            ran_on = msgspec.structs.replace(environment(root), mesh=self._settings.mesh)
+            found = msgspec.structs.replace(found, environment=ran_on, pictured=pictured(sessions, root))
         return msgspec.to_builtins(found)
 
     def _conclude(self, session: pytest.Session) -> None:

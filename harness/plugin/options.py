@@ -17,6 +17,7 @@ class Settings:
 
     folder: golden files that markers name are relative to it; own_folder: whether a setting says so
     port: `MODULE:FACTORY`, or empty; port_folder: where a module that is not installed is looked for
+    mesh: the devices that the port is spread over, as `dp=2,tp=4`, or empty
     missing, unused: one of the words above; `auto` is gone: it is what `unused_on` makes of it
     asked_unused: whether somebody asked for unused goldens to be judged
     reports: files to write; margins: how many of the comparisons nearest to their limit to show
@@ -27,6 +28,7 @@ class Settings:
     own_folder: bool
     port: str
     port_folder: Path
+    mesh: str
     missing: str
     unused: str
     asked_unused: bool
@@ -45,6 +47,8 @@ def add_options(parser: pytest.Parser) -> None:
     ini("goldens_dir", "Where golden files named by markers lie, relative to rootdir.", default="")
     option("--goldens-port", metavar="MODULE:FACTORY", help="The port that the fixture `port` gives.")
     ini("goldens_port", "The port, as MODULE:FACTORY; else [tool.goldens] port.", default="")
+    option("--goldens-mesh", metavar="AXIS=N,...", help="The devices to spread that port over: dp=2,tp=4.")
+    ini("goldens_mesh", "The devices to spread the port over, as dp=2,tp=4; else one.", default="")
     ini("goldens_tolerances", "The tolerance file; else that of [tool.goldens].", default="")
     option("--goldens-missing", choices=MISSING, help="What becomes of a golden file that is not there.")
     ini("goldens_missing", "A golden file that is not there: fail or skip.", default="fail")
@@ -71,6 +75,7 @@ def read_settings(config: pytest.Config) -> Settings:
         own_folder=bool(folder or config.getini("goldens_dir")),
         port=port or config.getini("goldens_port"),
         port_folder=here if port else root,
+        mesh=_mesh(config),
         missing=_word(config, "goldens_missing", MISSING),
         unused=unused_on(unused, os.environ),
         asked_unused=unused in ("fail", "warn"),
@@ -78,7 +83,11 @@ def read_settings(config: pytest.Config) -> Settings:
         margins=_margins(config),
         flags=tuple(
             f"{flag}={value}"
-            for flag, value in (("--goldens-dir", folder), ("--goldens-port", port))
+            for flag, value in (
+                ("--goldens-dir", folder),
+                ("--goldens-port", port),
+                ("--goldens-mesh", config.getoption("goldens_mesh")),
+            )
             if value
         ),
     )
@@ -98,6 +107,19 @@ def _word(config: pytest.Config, name: str, known: tuple[str, ...]) -> str:
     if word not in known:
         raise pytest.UsageError(f"{name} = {word}: expected one of {', '.join(known)}")
     return word
+
+
+def _mesh(config: pytest.Config) -> str:
+    text = _said(config, "goldens_mesh")
+    if text:
+        from harness.errors import GoldensError
+        from harness.replay.mesh import parse_mesh
+
+        try:
+            parse_mesh(text)
+        except GoldensError as error:
+            raise pytest.UsageError(f"goldens_mesh: {error}") from None
+    return text
 
 
 def _margins(config: pytest.Config) -> int:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import told
 from harness.model import Component, Mode, Verdict
 from harness.portcheck.asked import Asked, misshapen
 from harness.portcheck.trouble import Trouble, difference
 from harness.portcheck.whole import Whole
-from harness.replay.port import Isolated, NotOffered, no_mapping, told
+from harness.replay.port import Isolated, NotOffered, no_mapping
 from harness.replay.session import NO_APPLY, NOT_OFFERED
 
 Array = Any

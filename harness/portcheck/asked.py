@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import told
 from harness.model import Component, Golden
 from harness.portcheck.trouble import Trouble
-from harness.replay.port import TRACE_INPUTS, Arrays, Port, no_mapping, told
+from harness.replay.port import TRACE_INPUTS, Arrays, Port, no_mapping
 from harness.replay.session import whole_shape
 from harness.store.reader import GoldenFile
 

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.errors import nearest
+from harness.errors import nearest, told
 from harness.kinds.table import at_keys
 from harness.model import Component, Mode, Verdict
 from harness.portcheck.asked import Asked
 from harness.portcheck.trouble import Trouble, difference
 from harness.portcheck.whole import Whole
-from harness.replay.decode import SPARE, Decoded, Unfit, along_tokens, decode
 from harness.replay.decode import Asked as AskedInDecode
+from harness.replay.decode import Decoded, Unfit, along_tokens, decode, slots
 from harness.replay.modes import angles_change
-from harness.replay.port import Cached, NotOffered, no_mapping, told
+from harness.replay.port import Cached, NotOffered, no_mapping
 
 Array = Any
 _CONTRACT = "docs/ports.md says what a cache is asked"
@@ -41,7 +41,7 @@ class InParts:
         along = along_tokens(self._asked.file)
         try:
             held: Any = port.read_cache(
-                port.init_cache(len(self._asked.inputs["token_ids"]), tokens + SPARE, float("nan"))
+                port.init_cache(len(self._asked.inputs["token_ids"]), slots(tokens), float("nan"))
             )
         except NotOffered:
             return

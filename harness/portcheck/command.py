@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,18 +24,22 @@ from harness.store.reader import GoldenFile
 
 @dataclass(frozen=True)
 class Question:
-    """port: `MODULE:FACTORY`; checkpoint: where it is here; cases, dtypes: empty for one case, in every dtype."""
+    """port: `MODULE:FACTORY`; checkpoint: where it is here; cases, dtypes: empty for one case, in every dtype.
+
+    mesh: the devices to spread the port over, as a `jax.sharding.Mesh`
+    """
 
     port: str
     checkpoint: str | None
     cases: tuple[str, ...]
     dtypes: tuple[str, ...]
+    mesh: Any = None
 
 
 def check(file: GoldenFile, question: Question, progress: Console) -> PortCheck:
     """Ask the port all that it offers, on inputs of the golden file. Raises GoldensError."""
     chosen = _cases(file, question)
-    factory = checked_factory(file, question.port, question.checkpoint)
+    factory = checked_factory(file, question.port, question.checkpoint, question.mesh)
     found = _Found()
     offered: list[Power] = []
     for dtype, cases in chosen.items():

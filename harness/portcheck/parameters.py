@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import told
 from harness.model import LOGITS
 from harness.portcheck.asked import Asked, Broken
 from harness.portcheck.trouble import Trouble
 from harness.portcheck.whole import Whole
-from harness.replay.port import NotOffered, Port, Weighted, no_mapping, told, wired
+from harness.replay.port import NotOffered, Port, Weighted, no_mapping, wired
 from harness.report.wording import some_of
 
 Array = Any

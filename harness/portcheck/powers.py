@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from harness.errors import told
 from harness.portcheck.outcome import Power
 from harness.portcheck.trouble import Trouble
-from harness.replay.port import NotOffered, told
+from harness.replay.port import NotOffered
 
 _POWERS = {
     ("trace",): "the whole model runs, and its components are compared end to end",

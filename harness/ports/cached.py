@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from harness.ports.gathered import gathered
 from harness.ports.port import Arrays, ModelPort, Traced
 
 Array = Any
@@ -40,7 +41,7 @@ class CachedPort(ModelPort):
         return self._cache.init(batch, capacity, fill)
 
     def read_cache(self, cache: Any) -> Mapping[str, Array]:
-        return self._cache.read(cache)
+        return {name: gathered(value) for name, value in self._cache.read(cache).items()}
 
     def step(self, cache: Any, inputs: Arrays, names: Collection[str]) -> tuple[dict[str, Array], Any]:
         """The next tokens; those of `names` that the table has, and the cache with the tokens in it."""

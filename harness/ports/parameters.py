@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.ports.gathered import gathered
 from harness.ports.layout import Sizes, layers_axis, of_one_layer, to_port, to_reference
+from harness.ports.loaded import Loaded
 from harness.ports.tap import LAYER, Param
 
 Array = Any
@@ -30,32 +32,32 @@ class Row:
         value = variables[self.path]
         if self.layer is not None:
             value = value[(slice(None),) * (layers_axis(self.where) or 0) + (self.layer,)]
-        return np.asarray(value)
+        return np.asarray(gathered(value))
 
     @property
     def own(self) -> Param:
         return self.where if self.layer is None else of_one_layer(self.where)
 
 
-def rows(table: Mapping[str, Param], variables: Mapping[str, Array]) -> Iterator[Row]:
+def rows(table: Mapping[str, Param], shapes: Mapping[str, Any]) -> Iterator[Row]:
     """Every parameter that the table names and the model has, then those of the model that it does not name."""
-    found = [row for name, where in table.items() for row in _layers(name, where, variables)]
+    found = [row for name, where in table.items() for row in _layers(name, where, shapes)]
     yield from found
     named = {row.path for row in found}
-    yield from (Row(path, path, Param(path), None) for path in variables if path not in named)
+    yield from (Row(path, path, Param(path), None) for path in shapes if path not in named)
 
 
-def _layers(name: str, where: Param, variables: Mapping[str, Array]) -> Iterator[Row]:
+def _layers(name: str, where: Param, shapes: Mapping[str, Any]) -> Iterator[Row]:
     axis = layers_axis(where)
     if LAYER not in name:
-        if where.path in variables:
+        if where.path in shapes:
             yield Row(name, where.path, where, None)
-    elif axis is not None and where.path in variables:
-        for n in range(variables[where.path].shape[axis]):
+    elif axis is not None and where.path in shapes:
+        for n in range(shapes[where.path].shape[axis]):
             yield Row(name.replace(LAYER, str(n)), where.path, where, n)
     elif axis is None and LAYER in where.path:
         n = 0
-        while (path := where.path.replace(LAYER, str(n))) in variables:
+        while (path := where.path.replace(LAYER, str(n))) in shapes:
             yield Row(name.replace(LAYER, str(n)), path, where, None)
             n += 1
 
@@ -63,8 +65,8 @@ def _layers(name: str, where: Param, variables: Mapping[str, Array]) -> Iterator
 class Read(Mapping[str, Array]):
     """All parameters by the reference's names, as numpy arrays in its layout, each made when it is asked for."""
 
-    def __init__(self, table: Mapping[str, Param], variables: Mapping[str, Array], sizes: Sizes) -> None:
-        self._rows = {row.name: row for row in rows(table, variables)}
+    def __init__(self, table: Mapping[str, Param], variables: Loaded, sizes: Sizes) -> None:
+        self._rows = {row.name: row for row in rows(table, variables.shapes)}
         self._variables, self._sizes = variables, sizes
 
     def __getitem__(self, name: str) -> Array:
@@ -79,21 +81,22 @@ class Read(Mapping[str, Array]):
 
 
 def replaced(
-    table: Mapping[str, Param], variables: Mapping[str, Array], overrides: Mapping[str, Any], sizes: Sizes
+    table: Mapping[str, Param], variables: Loaded, overrides: Mapping[str, Any], sizes: Sizes
 ) -> dict[str, Array]:
-    """The variables with some parameters replaced, in the dtype that they have; the others are shared.
+    """The variables that are others where some parameters are replaced, in the dtype that they have.
 
     Raises ParameterError for names that there are not, and for other shapes.
     """
-    known = {row.name: row for row in rows(table, variables)}
+    known = {row.name: row for row in rows(table, variables.shapes)}
     arrays = {name: np.asarray(value) for name, value in overrides.items()}
     _refuse(known, variables, arrays, sizes)
-    changed = dict(variables)
+    changed: dict[str, Array] = {}
     for name, value in arrays.items():
         row = known[name]
-        before = row.of(changed)
+        now = changed if row.path in changed else variables  # several parameters may be parts of one variable
+        before = row.of(now)
         given = to_port(value.astype(before.dtype), row.own, sizes, into=before)
-        changed[row.path] = given if row.layer is None else _put(changed[row.path], given, row)
+        changed[row.path] = given if row.layer is None else _put(now[row.path], given, row)
     return changed
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,10 @@ from harness.kinds.table import STEPS
 from harness.model import LOGITS, Component
 from harness.ports import parameters as tables
 from harness.ports.calls import Marks
+from harness.ports.gathered import gathered
+from harness.ports.inputs import Lengths, as_taken, refuse_loose
 from harness.ports.layout import LayoutError, to_port, to_reference
+from harness.ports.loaded import Loaded
 from harness.ports.located import Locations, TapError, marks_for
 from harness.ports.program import Program, Slice, Variable, compiled, run_operations, signature, sliced, trace
 from harness.ports.tap import Param, Tap
@@ -26,33 +30,53 @@ Arrays = Mapping[str, Any]
 EVERY_ROUNDING = {"xla_allow_excess_precision": False}
 """Without it XLA leaves out roundings to half precision between operations that it fuses."""
 
+OPERATIONS = 40_000
+"""So many, in all programs together, are kept with what was compiled of them: a program for each shape of the inputs.
+
+Of a model of 24 layers, those are some twenty programs, and about a gigabyte.
+"""
+
 
 @dataclass(frozen=True)
 class Model:
-    """A model, whatever it is written in. variables: its parameters by path.
+    """A model, whatever it is written in. variables: its parameters by path, each read when it is asked for.
 
+    shapes: of each, shape and dtype, without reading any
     made: of variables, what `run` is given; marked: a context in which the calls of what was made are marked
     """
 
     variables: Mapping[str, Array]
+    shapes: Mapping[str, Any]
     made: Callable[[Mapping[str, Array]], Any]
     marked: Callable[[Any, Marks], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Traced:
-    """A program, and where in it the values of the table are."""
+class Ready:
+    """A compiled part of a program. parameters: those that it needs, as they are called in the program."""
 
-    program: Program
-    places: Locations
+    part: Slice
+    parameters: Mapping[Variable, str]
+    function: Callable[..., list[Array]]
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A compiled part of a program."""
+class Alone:
+    """A component by itself. taken: argument -> where it goes in, and how it lies there; tap: how the output lies"""
 
-    part: Slice
-    function: Callable[..., list[Array]]
+    taken: Mapping[str, tuple[Variable, Tap]]
+    ready: Ready
+    tap: Tap
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A program, where in it the values of the table are, and what was compiled of it, by what was asked for."""
+
+    program: Program
+    places: Locations
+    ready: dict[Any, Ready] = field(default_factory=dict)
+    alone: dict[Any, Alone] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,17 +112,17 @@ class ModelPort:
         precision: str | None = None,
         compiler_options: Mapping[str, Any] = EVERY_ROUNDING,
     ) -> None:
-        self._model, self._call, self._components, self._sizes = model, run, dict(components), dict(sizes)
+        self._model, self._loaded = model, Loaded(model.variables, model.shapes)
+        self._call, self._components, self._sizes = run, dict(components), dict(sizes)
         self._parameters, self._precision, self._options = parameters, precision, dict(compiler_options)
         self._wiring: dict[str, Component] = {}
         self._traced: dict[Any, Traced] = {}
-        self._functions: dict[str, Callable[..., list[Array]]] = {}
-        self._ready: dict[Any, Ready] = {}
+        self._functions: WeakValueDictionary[str, Callable[..., list[Array]]] = WeakValueDictionary()
 
     @property
     def model(self) -> Any:
         """The model itself, with the port's parameters."""
-        return self._model.made(self._model.variables)
+        return self._model.made(self._loaded.of(self._loaded))
 
     def wire(self, components: Iterable[Component]) -> None:
         """Told by the harness: what each component takes in, and from where."""
@@ -123,17 +147,27 @@ class ModelPort:
         axes = self._axes(component, inputs)
         lengths = Lengths.of(axes, inputs)
         traced = self._whole(lengths.batch, lengths.tokens)
-        output, tap = self._output(traced, name)
+        alone = self._alone(traced, component, inputs)
         given: dict[Variable, Array] = {}
         for argument, value in inputs.items():
-            cut, where = traced.places.taken(component, argument)
+            cut, where = alone.taken[argument]
             padded = lengths.padded(np.asarray(value), axes[argument])
             value = to_port(padded, where, self._sizes, given.get(cut))
-            given[cut] = _as_taken(value, traced.program.shapes[cut], name, argument)
-        ready = self._compiled(traced, ("apply", name, tuple(given)), [output], list(given))
-        _refuse_loose(traced.program, ready.part, given, component)
-        (value,) = self._run(traced, ready, given)
-        return {name: lengths.cut(to_reference(value, tap, self._sizes), component.axes)}
+            given[cut] = as_taken(value, traced.program.shapes[cut], name, argument)
+        (value,) = self._run(traced, alone.ready, given)
+        return {name: lengths.cut(to_reference(gathered(value), alone.tap, self._sizes), component.axes)}
+
+    def _alone(self, traced: Traced, component: Component, arguments: Collection[str]) -> Alone:
+        """How the component is run by itself; found when it is first asked for."""
+        key = (component.name, *arguments)
+        if key not in traced.alone:
+            output, tap = self._output(traced, component.name)
+            taken = {argument: traced.places.taken(component, argument) for argument in arguments}
+            cuts = list(dict.fromkeys(cut for cut, _ in taken.values()))
+            ready = self._compiled(traced, key, [output], cuts)
+            refuse_loose(traced.program, ready.part, cuts, component)
+            traced.alone[key] = Alone(taken, ready, tap)
+        return traced.alone[key]
 
     def _axes(self, component: Component, inputs: Arrays) -> dict[str, list[str]]:
         """The axes of each argument: as the step names them, or, where heads come apart already, what puts it out."""
@@ -148,13 +182,13 @@ class ModelPort:
 
     def parameters(self) -> Mapping[str, np.ndarray]:
         """All parameters, by name and in the layout of the reference; those that the table lacks by their own."""
-        return tables.Read(self._table(), self._model.variables, self._sizes)
+        return tables.Read(self._table(), self._loaded, self._sizes)
 
     def with_parameters(self, overrides: Arrays) -> Self:
         """A port with some parameters replaced, which shares the others, and what was compiled."""
-        changed = tables.replaced(self._table(), self._model.variables, overrides, self._sizes)
+        changed = tables.replaced(self._table(), self._loaded, overrides, self._sizes)
         twin = copy(self)
-        twin._model = replace(self._model, variables={k: jnp.asarray(v) for k, v in changed.items()})
+        twin._loaded = self._loaded.replaced({name: jnp.asarray(value) for name, value in changed.items()})
         return twin
 
     def _table(self) -> Mapping[str, Param]:
@@ -169,8 +203,9 @@ class ModelPort:
         return self.traced(self._call, {**inputs, "query_index": texts[0]}, (batch, tokens))
 
     def traced(self, run: Callable[..., Any], inputs: Mapping[str, Any], key: Any) -> Traced:
-        """`run(model, **inputs)` as a program; traced when it is first asked for by this key."""
+        """`run(model, **inputs)` as a program; traced when it is first asked for by this key, and kept for a while."""
         if key not in self._traced:
+            self._forget_oldest()
             marks = marks_for(self._components)
 
             def function(variables: Mapping[str, Array], inputs: Arrays) -> Any:
@@ -179,16 +214,22 @@ class ModelPort:
                     return run(model, **inputs)
 
             with jax.default_matmul_precision(self._precision) if self._precision else nullcontext():
-                program = trace(function, self._model.variables, inputs, marks)
+                program = trace(function, self._loaded.shapes, inputs, marks)
             self._traced[key] = Traced(program, Locations(program, marks, self._components))
+        self._traced[key] = self._traced.pop(key)  # the latest is last
         return self._traced[key]
+
+    def _forget_oldest(self) -> None:
+        """Programs that were not asked for lately, where there are too many."""
+        while sum(len(each.program.operations) for each in self._traced.values()) > OPERATIONS:
+            del self._traced[next(iter(self._traced))]
 
     def values(
         self, traced: Traced, names: Collection[str], inputs: Arrays, also: Sequence[Variable] = ()
     ) -> tuple[dict[str, Array], list[Array]]:
         """Those of `names` that the table has, in the reference's axes, and other values as they are."""
         found, missing = self._found(
-            traced, [name for name in names if name == LOGITS or traced.places.find(name)]
+            traced, [name for name in sorted(names) if name == LOGITS or traced.places.find(name)]
         )
         given = {traced.program.inputs[name]: jnp.asarray(value) for name, value in inputs.items()}
         outputs = [*(variable for variable, _ in found.values()), *also]
@@ -202,7 +243,7 @@ class ModelPort:
     def _handed_out(self, value: Array, tap: Tap) -> Any:
         """A value in the reference's axes; where it does not lie as the table says, why."""
         try:
-            return to_reference(value, tap, self._sizes)
+            return to_reference(gathered(value), tap, self._sizes)
         except LayoutError as error:
             return Missing(error)
 
@@ -231,80 +272,23 @@ class ModelPort:
         self, traced: Traced, asked: Any, outputs: Sequence[Variable], cuts: Sequence[Variable]
     ) -> Ready:
         """A part of a program, compiled once for all that are the same."""
-        key = (id(traced), asked)
-        if key not in self._ready:
+        if asked not in traced.ready:
             part = sliced(traced.program, outputs, cuts)
             name = signature(traced.program, part)
-            self._functions.setdefault(name, compiled(part, self._options))
-            self._ready[key] = Ready(part, self._functions[name])
-        return self._ready[key]
+            function = self._functions.get(name)
+            if function is None:
+                self._functions[name] = function = compiled(part, self._options)
+            traced.ready[asked] = Ready(part, _parameters(traced.program, part), function)
+        return traced.ready[asked]
 
     def _run(self, traced: Traced, ready: Ready, given: Mapping[Variable, Array]) -> list[Array]:
-        variables = self._model.variables
-        held = {variable: variables[path] for path, variable in traced.program.parameters.items()}
+        loaded = self._loaded.of(ready.parameters.values())
+        held = {variable: loaded[path] for variable, path in ready.parameters.items()}
         values = {**traced.program.constants, **held, **given}
         run_operations(ready.part.before, values)
         return ready.function(*(values[leaf] for leaf in ready.part.leaves))
 
 
-def _as_taken(value: Array, wanted: Any, name: str, argument: str) -> Array:
-    """An input as the program takes it. Raises TapError for another shape."""
-    if value.shape != wanted.shape:
-        raise TapError(
-            f"{name} takes {argument} as {tuple(wanted.shape)} in this model, and would be given {value.shape}: "
-            "declare its layout in `takes`"
-        )
-    return jnp.asarray(value, wanted.dtype)
-
-
-def _refuse_loose(
-    program: Program, part: Slice, given: Mapping[Variable, Array], component: Component
-) -> None:
-    """A component is what its inputs make it. Raises TapError where the model makes it of more.
-
-    Where it makes it of less, the numbers tell.
-    """
-    inputs = {variable: name for name, variable in program.inputs.items()}
-    loose = [inputs[leaf] for leaf in part.leaves if leaf in inputs and leaf not in given]
-    if loose:
-        raise TapError(
-            f"{component.name} takes in {', '.join(component.inputs)}, but this model computes it from "
-            f"{', '.join(loose)}: say in `takes` where these are"
-        )
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """How many tokens a component is run on, and how many the pass must have: as many queries as keys."""
-
-    batch: int
-    queries: int
-    keys: int
-
-    @classmethod
-    def of(cls, axes: Mapping[str, Sequence[str]], inputs: Arrays) -> Self:
-        found = {
-            letter: size
-            for argument, value in inputs.items()
-            for letter, size in zip(axes[argument], np.shape(value), strict=True)
-        }
-        return cls(found.get("B", 1), found.get("T", 1), found.get("S", found.get("T", 1)))
-
-    @property
-    def tokens(self) -> int:
-        return max(self.queries, self.keys)
-
-    def padded(self, value: Array, axes: Sequence[str]) -> Array:
-        """With rows of zeros where the pass has more tokens than the component is run on."""
-        widths = [
-            (0, self.tokens - size if letter in "TS" else 0)
-            for letter, size in zip(axes, value.shape, strict=True)
-        ]
-        return np.pad(value, widths) if any(after for _, after in widths) else value
-
-    def cut(self, value: Array, axes: str) -> Array:
-        """Without these rows."""
-        if self.queries == self.keys:
-            return value
-        sizes = {"T": self.queries, "S": self.keys}
-        return value[tuple(slice(sizes.get(letter)) for letter in axes.split())]
+def _parameters(program: Program, part: Slice) -> dict[Variable, str]:
+    used = {*part.leaves, *(x for operation in part.before for x in operation.inputs if isinstance(x, int))}
+    return {variable: path for path, variable in program.parameters.items() if variable in used}

@@ -7,6 +7,7 @@ forward pass, whatever that is.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -53,6 +54,11 @@ class Program:
     named: dict[str, list[Variable]] = field(default_factory=dict)
     shapes: list[Any] = field(default_factory=list)
     outputs: list[Variable] = field(default_factory=list)
+
+    @cached_property
+    def places(self) -> dict[Variable, int]:
+        """Which operation puts out a variable; for a program that is complete."""
+        return {output: place for place, each in enumerate(self.operations) for output in each.outputs}
 
     def variable(self, aval: Any) -> Variable:
         self.shapes.append(aval)
@@ -149,12 +155,19 @@ def _needed(
     program: Program, outputs: Sequence[Variable], known: Collection[Variable] = ()
 ) -> tuple[list[Operation], set[Variable]]:
     """The operations that `outputs` need where some variables are known, in order, and all variables that they need."""
-    needed, kept = set(outputs).difference(known), []
-    for operation in reversed(program.operations):
-        if not needed.isdisjoint(operation.outputs):
-            kept.append(operation)
-            needed.update(x for x in operation.inputs if isinstance(x, int) and x not in known)
-    return kept[::-1], needed
+    needed: set[Variable] = set()
+    kept: set[int] = set()
+    asked = list(outputs)
+    while asked:
+        variable = asked.pop()
+        if variable in needed or variable in known:
+            continue
+        needed.add(variable)
+        place = program.places.get(variable)
+        if place is not None and place not in kept:
+            kept.add(place)
+            asked += [x for x in program.operations[place].inputs if isinstance(x, int)]
+    return [program.operations[place] for place in sorted(kept)], needed
 
 
 def sliced(program: Program, outputs: Sequence[Variable], cuts: Sequence[Variable]) -> Slice:

@@ -1,6 +1,7 @@
 """`goldens record`: from a suite to a golden file, and what becomes of the file that is there already."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,17 +17,22 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import nn
 
 from harness.checkpoints import read_config, resolve
 from harness.errors import GoldensError, nearest
 from harness.guard.blind_spot import BlindSpot
 from harness.guard.blindness import blind_spots
+from harness.model import Component
 from harness.prompts import load_prompts
 from harness.record.generation import Writing
 from harness.record.keep import parse
+from harness.record.plan import found_by, planned
 from harness.record.recorder import Request
 from harness.record.recorder import record as write_goldens
 from harness.record.reference import TORCH_DTYPES, embedding_rms
+from harness.report.contents import size
+from harness.report.plan import shares, show_plan
 from harness.review.pending import pending_of, refuse_other_origin
 from harness.review.settle import golden_there, settle
 from harness.store.reader import GoldenFile
@@ -39,6 +45,10 @@ from harness.suite import (
     prompts_of,
 )
 from harness.weights import Weights
+from harness.whole import alone
+
+LARGE = 100_000_000
+"""From so many bytes on, a recording says beforehand how large it will be."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +70,32 @@ def record(asked: Asked) -> bool:
     as it is, and one that does not is written beside it as NAME.h5.new. False if there is such a difference.
     """
     plan = _plan(asked)
+    with alone(plan.golden, _tell):
+        return _record(plan)
+
+
+def _record(plan: Suite) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     old, pending = golden_there(plan.golden), pending_of(plan.golden)
     if old is not None:
         refuse_other_origin(plan.golden, {})
     request = _request(plan)
-    with _progress() as progress:
+    with _progress(request, plan.golden.parent) as progress:
         write_goldens(request, pending, progress)
     recorded = GoldenFile.open(pending)
     _tell_modules(recorded.contents.provenance.get("modules", {}))
     _warn(blind_spots(recorded, Weights(request.folder)))
     return settle(old, plan.golden, console)
+
+
+def plan_only(asked: Asked) -> None:
+    """Say on stdout how large the recording would be, and what is dearest. Nothing is written."""
+    console = Console(highlight=False, soft_wrap=True)
+    show_plan(found_by(_request(_plan(asked))).plan(), console)
+
+
+def _tell(line: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def _tell_modules(modules: Mapping[str, str]) -> None:
@@ -149,9 +174,26 @@ def _seen_from(plan: Suite) -> str:
 
 
 class _Bar:
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    """folder: where the golden file goes"""
+
+    def __init__(self, progress: Progress, request: Request, folder: Path) -> None:
+        self._progress, self._request, self._folder = progress, request, folder
         self._task = progress.add_task("loading the reference", total=None)
+
+    def found(self, components: list[Component], kept: list[Component], model: nn.Module) -> None:
+        """Say how large the file will be, if it will be large; refuse one for which there is no room."""
+        wanted = planned(self._request, components, kept, model)
+        plan = wanted.plan()
+        free = shutil.disk_usage(self._folder).free
+        if plan.nbytes > free:
+            less = replace(wanted, keep=replace(wanted.keep, tokens=None, sample=8)).plan()
+            raise GoldensError(
+                f"{size(plan.nbytes)} would be written to {self._folder}, where {size(free)} are free: keep less; "
+                f"with --keep tokens=sample:8 it is {size(less.nbytes)}"
+            )
+        if plan.nbytes >= LARGE:
+            told = ", ".join(f"{share} {part}" for part, _, share in shares(plan)[:3])
+            self._progress.console.print(f"writing {size(plan.nbytes)}: {told}", markup=False)
 
     def start(self, total: int) -> None:
         self._progress.update(self._task, total=total)
@@ -161,7 +203,7 @@ class _Bar:
 
 
 @contextmanager
-def _progress() -> Iterator[_Bar]:
+def _progress(request: Request, folder: Path) -> Iterator[_Bar]:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:60}"),
@@ -171,4 +213,4 @@ def _progress() -> Iterator[_Bar]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield _Bar(progress)
+        yield _Bar(progress, request, folder)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from harness.errors import GoldensError
+from harness.record.parameters import Parameters
 
 Module = Any
 """A torch module. torch types what a module has as tensor or module, so that no part of one could be used."""
@@ -16,16 +19,25 @@ class Decoder:
     """The parts of a reference that are found by attribute.
 
     model: the causal language model; base: the decoder inside it; prefix: the base's name in the model
+    parameters: in the dtype in which it runs
     """
 
     model: Module
     base: Module
     prefix: str
     layers: tuple[Module, ...]
+    parameters: Parameters
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.parameters.dtype
 
 
-def find_decoder(model: Module) -> Decoder:
-    """Take a causal language model apart, or say which part of it is not known."""
+def find_decoder(model: Module, dtype: torch.dtype | None = None) -> Decoder:
+    """Take a causal language model apart, or say which part of it is not known.
+
+    dtype: the one in which it runs, if it is loaded in another
+    """
     prefix = getattr(model, "base_model_prefix", "model")
     base = getattr(model, prefix, None)
     parts = ("embed_tokens", "layers", "norm", "rotary_emb")
@@ -36,7 +48,9 @@ def find_decoder(model: Module) -> Decoder:
         raise GoldensError(
             f"{type(model).__name__} has no {', '.join(missing)}: only decoders with these modules can be recorded"
         )
-    return Decoder(model, base, prefix, tuple(base.layers))
+    layers = tuple(base.layers)
+    parameters = Parameters(model, layers, dtype or next(model.parameters()).dtype)
+    return Decoder(model, base, prefix, layers, parameters)
 
 
 def reset_frequencies(decoder: Decoder) -> None:

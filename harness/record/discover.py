@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.errors import GoldensError
 from harness.model import Component
 from harness.record import modules
-from harness.record.capture import Captured, run, unproved
+from harness.record.capture import run, unproved
 from harness.record.decoder import Decoder, component_name, reset_frequencies
 from harness.record.layers import Given, Layer
 from harness.record.parts import (
@@ -27,6 +27,7 @@ from harness.record.parts import (
     rotary,
     rotary_types,
 )
+from harness.record.watch import Captured
 
 TOKENS = 12
 """Of the text that components are proved on: two rows, one of them padded. No window or dynamic RoPE is as short."""
@@ -124,7 +125,7 @@ def _taken_by_layers(decoder: Decoder, token_ids: Tensor) -> Tensor:
 def _angles(decoder: Decoder, text: Captured, coarser: Mapping[str, str]) -> Generator[Component, None, int]:
     """Cosines and sines. Returns how many channels of a head turn; 0 where there is no component for the angles."""
     module, because, types = decoder.base.rotary_emb, coarser.get("rotary_emb"), rotary_types(decoder)
-    x = decoder.base.embed_tokens.weight[:1, None]
+    x = decoder.base.embed_tokens.weight[:1, None].to(decoder.dtype)
     with torch.inference_mode():
         cos, _ = module(x, text["case.positions"], *(types[:1] if types != [None] else []))
     if because == WIDE_ANGLES or cos.dtype != x.dtype:

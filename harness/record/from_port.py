@@ -31,6 +31,7 @@ from harness.review.settle import golden_there, settle
 from harness.store.layout import case_path, golden_group
 from harness.store.reader import GoldenFile
 from harness.store.writer import GoldenWriter
+from harness.whole import alone
 
 Array = Any
 _SHARED = ("checkpoint_files", "architecture")
@@ -51,6 +52,11 @@ class Asked:
 
 def record(asked: Asked, console: Console, errors: Console) -> bool:
     """Record, and say on `console` what became of it. False if it differs from the file that is there."""
+    with alone(asked.output, lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True)):
+        return _record(asked, console, errors)
+
+
+def _record(asked: Asked, console: Console, errors: Console) -> bool:
     frame, old = GoldenFile.open(asked.like), golden_there(asked.output)
     if old is not None:
         refuse_other_origin(asked.output, {"port": asked.port})

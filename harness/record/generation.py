@@ -19,10 +19,11 @@ from harness.kinds.frequencies import depend_on_length
 from harness.kinds.step import Evaluation
 from harness.kinds.table import STEPS, at_keys
 from harness.model import LOGITS, Component
-from harness.record.capture import Captured, Past, capture
+from harness.record.capture import Past, capture
 from harness.record.decoder import Decoder
 from harness.record.parts import logits_made_by
 from harness.record.torch_arrays import TorchArrays
+from harness.record.watch import Captured
 
 NEAREST_TIES = 2
 """How many of the steps at which the two likeliest tokens were nearest are recorded beside those asked for: where
@@ -139,7 +140,7 @@ def write(decoder: Decoder, prompt: CaseInputs, new_tokens: int) -> Written:
         tokens=tokens,
         lengths=lengths,
         stop=stop,
-        logits=torch.stack(out.logits, dim=1).to(model.dtype),
+        logits=torch.stack(out.logits, dim=1).to(decoder.dtype),
         before=torch.cat(before, dim=1),
         keys=[layer.keys for layer in cache.layers],
         values=[layer.values for layer in cache.layers],

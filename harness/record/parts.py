@@ -103,7 +103,7 @@ def embedding(decoder: Decoder, names: ParameterNames, first: Tensor, token_ids:
     """The table, scaled as what the first layer took in for `token_ids` shows."""
     module = decoder.base.embed_tokens
     inputs, parameters = {"token_ids": "case.token_ids"}, names.of(module)
-    weights = dict(module.named_parameters(recurse=False))
+    weights = {role: p.to(first.dtype) for role, p in module.named_parameters(recurse=False)}
     xp = TorchArrays(first.dtype)
     for step, settings in _scales(decoder):
         e = Evaluation(xp, {"token_ids": token_ids}, weights, settings)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from harness.compare.metrics import Places
-from harness.errors import GoldensError
+from harness.errors import GoldensError, told
 from harness.kinds.table import at_keys
 from harness.model import Component, Golden
 from harness.replay.decode import Asked, Decoded, along_tokens, decode
-from harness.replay.port import TRACE_INPUTS, Cached, Isolated, Port, no_mapping, told
+from harness.replay.port import TRACE_INPUTS, Cached, Isolated, Port, no_mapping
 from harness.store.layout import numpy_dtype
 from harness.store.reader import GoldenFile
 

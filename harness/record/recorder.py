@@ -1,28 +1,33 @@
 """Record a suite: run the reference on every case in every dtype, and write goldens with their floors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.inputs import CaseInputs
 from harness.kinds.table import STEPS
-from harness.model import Case, Component, Contents, Fact, Golden
+from harness.model import LOGITS, Case, Component, Contents, Fact, Golden
 from harness.prompts import Prompt
 from harness.record import reference
-from harness.record.capture import Captured, capture
-from harness.record.decoder import Decoder, find_decoder
+from harness.record.capture import Passes
+from harness.record.decoder import Decoder
 from harness.record.discover import coarser_in, discover
+from harness.record.evaluations import Evaluations
 from harness.record.facts.all import facts_of_checkpoint, in_order, written_facts
-from harness.record.floors import WHOLE, Depth, Floors, Recorded, floors
+from harness.record.floors import WHOLE, Depth, Floors, Recorded
 from harness.record.generation import Writing, capture_steps, refuse_changing_angles, write
-from harness.record.keep import Keep, select_rows
+from harness.record.keep import Keep, select_rows, wide
 from harness.record.modules import calls
+from harness.record.sections import last_uses, sections
+from harness.record.shapes import shapes_of
+from harness.record.watch import Captured
 from harness.store.writer import GoldenWriter
 
 CASE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
@@ -31,7 +36,10 @@ TOKENS_AT_ONCE = 512
 
 
 class Progress(Protocol):
-    """What is told while recording: how many steps there are, and each one as it is done."""
+    """What is told while recording: what was found, how many steps there are, and each one as it is done."""
+
+    def found(self, components: list[Component], kept: list[Component], model: nn.Module) -> None:
+        """Before anything is written; may raise GoldensError if it had better not be."""
 
     def start(self, total: int) -> None: ...
 
@@ -41,8 +49,11 @@ class Progress(Protocol):
 class Writer(Protocol):
     """Where tensors go: a golden file, or memory."""
 
-    def tensor(self, path: str, array: np.ndarray) -> int:
-        """Keep one payload, and return its row in the tensor table."""
+    def tensor(self, path: str, array: np.ndarray, repeats: int = 1) -> int:
+        """Keep one payload, and return its row in the tensor table.
+
+        repeats: along the second axis each entry is there so many times in a row
+        """
         ...
 
     def link(self, path: str, row: int) -> None:
@@ -52,6 +63,9 @@ class Writer(Protocol):
 
 class Silent:
     """Progress that is not told."""
+
+    def found(self, components: list[Component], kept: list[Component], model: nn.Module) -> None:
+        pass
 
     def start(self, total: int) -> None:
         pass
@@ -69,6 +83,7 @@ class Request:
     generations: texts that the reference writes by itself, each in every dtype
     prompts: whose texts are facts of the tokenizer, too
     facts: the families of facts that are recorded beside those of texts that are written; None for all
+    memory: bytes that the reference may take, or it runs layer by layer; None for half of what the machine has
     """
 
     checkpoint: str
@@ -81,6 +96,7 @@ class Request:
     generations: tuple[Writing, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     facts: tuple[str, ...] | None = ()
+    memory: int | None = None
 
 
 def record(request: Request, output: Path, progress: Progress) -> None:
@@ -92,12 +108,13 @@ def record(request: Request, output: Path, progress: Progress) -> None:
         facts: list[Fact] = []
         coarser = _coarser(request)
         for dtype in request.dtypes:
-            model = reference.load(request.folder, dtype)
-            decoder = find_decoder(model)
+            decoder = reference.decoder(request.folder, dtype, request.memory)
+            model = decoder.model
             components = [c for c in discover(decoder, coarser) if request.generations or not c.cached]
             kept = request.keep.chosen(components)
             if not goldens:
                 count = len(request.cases) + len(request.generations)
+                progress.found(components, kept, model)
                 progress.start(len(request.dtypes) * count * (len(components) + 1))
                 provenance: dict[str, Any] = {
                     "kept": f"{len(kept)} of {len(components)} components",
@@ -134,7 +151,7 @@ def _coarser(request: Request) -> dict[str, str]:
     found: dict[str, str] = {}
     if len(request.dtypes) > 1:
         for dtype in request.dtypes:
-            found |= coarser_in(discover(find_decoder(reference.load(request.folder, dtype)), found))
+            found |= coarser_in(discover(reference.decoder(request.folder, dtype, request.memory), found))
     return found
 
 
@@ -168,20 +185,20 @@ class Recorder:
     def whole(self, cases: list[tuple[CaseInputs, Case]], keep: Keep) -> list[Golden]:
         """Cases that are read at once."""
         once = [component for component in self.components if not component.cached]
-        recordings = []
-        for inputs, case in cases:
-            tensors = case_tensors(inputs)
-            seen = capture(self.decoder, once, tensors)
-            tokens = {"kept": keep.rows(inputs.token_ids.shape[1])}
-
-            def told(source: str, axes: str, at: str, seen: Captured = seen, rows: Any = tokens) -> Tensor:
-                return select_rows(seen[source], axes, rows[at])
-
-            called = calls(self.decoder, once, tensors)
-            recorded = Recorded(case.name, self.dtype, tensors, tokens, "kept", told, called)
-            recordings.append(_Recording(self.writer, case, recorded))
-            self.progress.step(f"{self.dtype} {case.name}")
-        return self._goldens(once, recordings)
+        given = [case_tensors(inputs) for inputs, _ in cases]
+        called = [calls(self.decoder, once, tensors) for tensors in given]
+        with Passes(self.decoder, once, given) as passes:
+            recordings = []
+            for number, (inputs, case) in enumerate(cases):
+                tokens = keep.positions(inputs)
+                told = partial(_select, passes.seen[number], tokens)
+                elsewhere = dict.fromkeys(self._few(once, inputs) if keep.sample else (), "few")
+                recorded = Recorded(
+                    case.name, self.dtype, given[number], tokens, elsewhere, told, called[number]
+                )
+                recordings.append(Recording(self.writer, case, recorded, repeats_of(self.components)))
+                self.progress.step(f"{self.dtype} {case.name}")
+            return self._goldens(once, recordings, passes)
 
     def generation(self, writing: Writing) -> tuple[Case, list[Golden], list[Fact]]:
         """A text that the reference writes, read through its cache."""
@@ -195,7 +212,7 @@ class Recorder:
             "generated": written.generated,
             "query_index": list(range(inputs.token_ids.shape[1])),
         }
-        rows = _write_inputs(self.writer, inputs, tokens)
+        rows = write_inputs(self.writer, inputs, tokens)
         case = Case(name, inputs.origin, inputs.detail, rows, written.parts)
         seen = capture_steps(self.decoder, self.components, written, positions)
         tensors = case_tensors(inputs)
@@ -207,19 +224,49 @@ class Recorder:
 
         self.progress.step(f"{self.dtype} {name}")
         called = calls(self.decoder, self.components, tensors)
-        recorded = Recorded(name, self.dtype, tensors, tokens, "generated", told, called)
-        goldens = self._goldens(self.components, [_Recording(self.writer, case, recorded)])
+        recorded = Recorded(name, self.dtype, tensors, tokens, {LOGITS: "generated"}, told, called)
+        goldens = self._goldens(
+            self.components, [Recording(self.writer, case, recorded, repeats_of(self.components))]
+        )
         return case, goldens, written_facts(case.name, self.dtype, written)
 
-    def _goldens(self, components: list[Component], recordings: list["_Recording"]) -> list[Golden]:
+    def _few(self, components: list[Component], inputs: CaseInputs) -> frozenset[str]:
+        """The components that keep few rows of a sample."""
+        shapes = self.decoder.parameters.shapes()
+        return wide(components, shapes_of(components, shapes, *inputs.token_ids.shape))
+
+    def _goldens(
+        self, components: list[Component], recordings: list["Recording"], passes: Passes | None = None
+    ) -> list[Golden]:
+        """Section by section: what has passed by there is proved, evaluated, written, and let go."""
         goldens = []
-        told = [recording.recorded for recording in recordings]
-        for component, found in floors(self.decoder, components, told, self.depth):
-            if component in self.kept:
-                goldens += [r.write(component, floor) for r, floor in zip(recordings, found, strict=True)]
-            for recording in recordings:
-                self.progress.step(f"{self.dtype} {recording.recorded.name} {component.name}")
+        evaluations = Evaluations(self.decoder, components, [r.recorded for r in recordings], self.depth)
+        last = last_uses(components)
+        for section in sections(components):
+            with section.held(self.decoder):
+                if passes is not None:
+                    passes.reach(section)
+                for component in section.components:
+                    found = evaluations.of(component)
+                    if component in self.kept:
+                        goldens += [
+                            r.write(component, floor) for r, floor in zip(recordings, found, strict=True)
+                        ]
+                    for recording in recordings:
+                        self.progress.step(f"{self.dtype} {recording.recorded.name} {component.name}")
+                    if passes is not None:
+                        passes.forget(last[component.name])
         return goldens
+
+
+def _select(seen: Captured, rows: Mapping[str, list[int]], source: str, axes: str, at: str) -> Tensor:
+    return select_rows(seen[source], axes, rows[at])
+
+
+def repeats_of(components: Sequence[Component]) -> dict[str, int]:
+    """How many times in a row each key and value is there, once expanded to all query heads: it is written once."""
+    expanding = (each for each in components if each.step in ("expand_keys", "expand_values"))
+    return {component.name: component.settings["groups"] for component in expanding}
 
 
 def case_tensors(inputs: CaseInputs) -> Captured:
@@ -235,11 +282,11 @@ def case_tensors(inputs: CaseInputs) -> Captured:
 def write_case(writer: Writer, case: CaseInputs, keep: Keep) -> Case:
     """A case's own inputs, whole, and which token positions (`kept`) are recorded of it."""
     length = case.token_ids.shape[1]
-    tokens = {"query_index": list(range(length)), "kept": keep.rows(length)}
-    return Case(case.name, case.origin, case.detail, _write_inputs(writer, case, tokens))
+    tokens = {"query_index": list(range(length)), **keep.positions(case)}
+    return Case(case.name, case.origin, case.detail, write_inputs(writer, case, tokens))
 
 
-def _write_inputs(writer: Writer, case: CaseInputs, tokens: Mapping[str, list[int]]) -> dict[str, int]:
+def write_inputs(writer: Writer, case: CaseInputs, tokens: Mapping[str, list[int]]) -> dict[str, int]:
     arrays = {
         "token_ids": case.token_ids,
         "attention_mask": case.attention_mask,
@@ -252,11 +299,14 @@ def _write_inputs(writer: Writer, case: CaseInputs, tokens: Mapping[str, list[in
     }
 
 
-class _Recording:
-    """One case in one dtype: what the reference put out, and where it was written."""
+class Recording:
+    """One case in one dtype: what the reference put out, and where it was written.
 
-    def __init__(self, writer: Writer, case: Case, recorded: Recorded) -> None:
-        self._writer, self._case, self.recorded = writer, case, recorded
+    repeats: component -> how many times in a row its output has each head
+    """
+
+    def __init__(self, writer: Writer, case: Case, recorded: Recorded, repeats: Mapping[str, int]) -> None:
+        self._writer, self._case, self.recorded, self._repeats = writer, case, recorded, repeats
         # (source, token positions) -> row of the tensor table
         self._written = {
             (f"case.{name}", "query_index"): row for name, row in case.inputs.items() if name in CASE_INPUTS
@@ -296,7 +346,8 @@ class _Recording:
         if key in self._written:
             self._writer.link(path, self._written[key])
         else:
-            self._written[key] = self._writer.tensor(path, as_numpy(recorded.seen(source, axes, tokens)))
+            array = as_numpy(recorded.seen(source, axes, tokens))
+            self._written[key] = self._writer.tensor(path, array, self._repeats.get(source, 1))
         return self._written[key]
 
     def _exact(self, component: Component, value: Tensor) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -15,7 +16,9 @@ from harness.errors import GoldensError
 from harness.model import Mode, Verdict
 from harness.replay.environment import environment, platform_of_jax
 from harness.replay.modes import modes_of
+from harness.replay.order import as_told
 from harness.replay.session import Recorded, Session, checked_factory, checkpoint_folder, in_order
+from harness.replay.watch import Watch
 from harness.report.result import Place, Run, with_listed
 from harness.settings import port_setting
 from harness.store.reader import GoldenFile
@@ -40,6 +43,8 @@ class Question:
     listed: glob of component names -> why these may stay unmeasured
     always_diagnose: look for other orders of roundings, too, where nothing fails
     tolerances: what passes in place of noise floors, and what is expected to fail
+    timeout: the seconds that the port may take for one answer
+    mesh: the devices to spread the port over, as a `jax.sharding.Mesh`
     """
 
     port: str
@@ -49,6 +54,8 @@ class Question:
     listed: Mapping[str, str]
     always_diagnose: bool = False
     tolerances: Tolerances = NOTHING_SAID
+    timeout: float | None = None
+    mesh: Any = None
 
 
 def port_or_setting(port: str | None, folder: Path) -> str:
@@ -71,11 +78,11 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
     file.matching(question.listed)
     question.tolerances.refuse_all(file)
     places = _places(file, question, selection)
-    factory = checked_factory(file, question.port, question.checkpoint)
+    factory = checked_factory(file, question.port, question.checkpoint, question.mesh)
     folder = checkpoint_folder(file, question.checkpoint)
     pictures = Pictures(file.order)
     names, tolerances = [golden.component for golden in goldens], question.tolerances
-    session = Session(file, factory, names, folder, pictures, tolerances)
+    session = Session(file, factory, names, folder, pictures, tolerances, Watch(question.timeout))
     session.port(selection[0].dtype)  # it brings JAX along, whose platform rows may ask for
     tolerances.refuse_ambiguous(places, platform_of_jax())
     bar = track(
@@ -86,7 +93,7 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
         disable=not progress.is_terminal,
         transient=True,
     )
-    judged = [with_listed(result, question.listed) for result in bar]
+    judged = [with_listed(result, question.listed) for result in as_told(bar, places)]
     results = [tolerances.expected(result, platform_of_jax()) for result in judged]
     run = Run.from_results(str(file.path), question.port, results, file.order)
     run = replace(
@@ -94,7 +101,7 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
         logits=session.logits(),
         digest=file.digest,
         recorded=dict(file.contents.provenance),
-        environment=environment(Path.cwd()),
+        environment=environment(Path.cwd(), question.mesh),
         pictures=pictures.all(),
     )
     if question.always_diagnose or any(result.verdict is Verdict.FAIL for result in judged):

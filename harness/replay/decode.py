@@ -24,7 +24,20 @@ from harness.store.reader import GoldenFile
 Array = Any
 
 SPARE = 4
-"""Slots of the cache that no token of the case is written to."""
+"""So many slots of the cache, at least, no token of the case is written to."""
+SLOTS = 32
+"""A cache has a multiple of so many, so that cases of like length are the same program to a port that compiles."""
+
+
+def slots(tokens: int) -> int:
+    """How many slots the cache has in which a case is read."""
+    return -(-(tokens + SPARE) // SLOTS) * SLOTS
+
+
+def over_slots(mask: Array) -> Array:
+    """A case's mask (B T) over all slots: those after its tokens count as real, and lie in the future."""
+    tokens = mask.shape[1]
+    return np.pad(mask, ((0, 0), (0, slots(tokens) - tokens)), constant_values=1)
 
 
 class Unfit(ValueError):
@@ -105,13 +118,13 @@ class Decoded:
             if component.name not in names:
                 continue
             value = part[component.name]
-            _check(value, component, recorded, {"T": stop - start, "S": tokens + SPARE})
+            _check(value, component, recorded, {"T": stop - start, "S": slots(tokens)})
             inside = [token - start for token in self.asked.tokens[component.name] if start <= token < stop]
             value = np.take(value, inside, axis=letters.index("T"))
             yield np.take(value, range(tokens), axis=letters.index("S")) if "S" in letters else value
 
     def _slots(self, held: Array, component: Component, recorded: Array, tokens: Sequence[int]) -> Array:
-        _check(held, component, recorded, {"T": self.read[-1] + SPARE})
+        _check(held, component, recorded, {"T": slots(self.read[-1])})
         return np.take(held, tokens, axis=component.axes.split().index("T"))
 
 
@@ -144,12 +157,12 @@ def decode(
     """
     batch, tokens = inputs["token_ids"].shape
     read = tuple(read) or tuple(range(tokens // 2, tokens + 1))
-    mask = np.pad(inputs["attention_mask"], ((0, 0), (0, SPARE)), constant_values=1)
+    mask = over_slots(inputs["attention_mask"])
     wanted = [
         asked.names(start, stop, stop == tokens) | frozenset(along) for start, stop in pairwise((0, *read))
     ]
     left = by_slot(_arrays(_read_others(port, inputs, mask, read, wanted), along), along)
-    cache, parts = port.init_cache(batch, tokens + SPARE, float("nan")), []
+    cache, parts = port.init_cache(batch, slots(tokens), float("nan")), []
     held: Arrays = {}
     before: Arrays = {}
     miswritten: dict[str, Miswritten] = {}
@@ -180,7 +193,7 @@ def _read_others(
     """
     batch, tokens = inputs["token_ids"].shape
     others = {**inputs, "token_ids": inputs["token_ids"][:, ::-1]}
-    cache = port.init_cache(batch, tokens + SPARE, float("nan"))
+    cache = port.init_cache(batch, slots(tokens), float("nan"))
     for names, (start, stop) in zip(wanted, pairwise((0, *read[:3])), strict=False):
         _, cache = port.step(cache, _part(others, mask, start, stop), names)
     return port.read_cache(cache)

@@ -6,18 +6,19 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from harness.replay.mesh import mesh_name, processes
 from harness.report.result import Environment
 
 _LIBRARIES = ("flax-goldens", "jax", "jaxlib", "flax", "numpy")
 
 
-def environment(folder: Path) -> Environment:
-    """As it is now; `folder` lies in the repository whose commit is told."""
+def environment(folder: Path, mesh: Any = None) -> Environment:
+    """As it is now; `folder` lies in the repository whose commit is told, `mesh` is what the port was spread over."""
     device, precision = _jax()
-    return Environment(
-        datetime.now(UTC).isoformat(timespec="seconds"), _versions(), device, precision, commit(folder)
-    )
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    return Environment(time, _versions(), device, precision, commit(folder), mesh_name(mesh), processes(mesh))
 
 
 def _versions() -> dict[str, str]:

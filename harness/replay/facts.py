@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import GoldensError
+from harness.errors import GoldensError, told
 from harness.facts.family import Context, Found, wrong
 from harness.facts.table import FAMILIES
 from harness.model import FactIn, Verdict
-from harness.replay.port import NotOffered, told
+from harness.replay.port import NotOffered
 from harness.report.result import Explanation, Result
 from harness.weights import Weights
 

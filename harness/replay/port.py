@@ -5,11 +5,13 @@ dtype the port was made with; a port that answers in another one is not compared
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
-from harness.errors import GoldensError, first_line
+from harness.errors import GoldensError, first_line, nearest, told
 from harness.model import Component
+from harness.replay.compilations import keep_compilations
 
 Arrays = Mapping[str, Any]
 
@@ -160,14 +162,21 @@ class Generating(Protocol):
         ...
 
 
-def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
-    """Make the port that `spec` (`MODULE:FACTORY`) names, from `checkpoint`, in `dtype`.
+def load_port(spec: str, checkpoint: str, dtype: str, mesh: Any = None) -> Port:
+    """Make the port that `spec` (`MODULE:FACTORY`) names, from `checkpoint`, in `dtype`, on `mesh` if there is one.
 
     A factory that raises ValueError or OSError has refused the checkpoint: its message is the sentence.
     """
     factory = _factory(spec)
+    keep_compilations()
+    where = {} if mesh is None else {"mesh": mesh}
+    if where and not _takes_mesh(factory):
+        raise GoldensError(
+            f"port {spec!r} runs on one device: a mesh is for a factory that is called as "
+            "factory(checkpoint, dtype=..., mesh=...)"
+        )
     try:
-        port = factory(checkpoint, dtype=dtype)
+        port = factory(checkpoint, dtype=dtype, **where)
     except (ValueError, OSError) as error:
         raise GoldensError(f"port {spec!r} refused checkpoint {checkpoint}: {first_line(error)}") from error
     except Exception as error:  # whatever a stranger's factory raises
@@ -178,6 +187,14 @@ def load_port(spec: str, checkpoint: str, dtype: str) -> Port:
     if not isinstance(port, Port):
         raise GoldensError(f"port {spec!r} made a {type(port).__name__}, which has no method 'trace'")
     return port
+
+
+def _takes_mesh(factory: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # it does not say what it takes: it is asked
+        return True
+    return "mesh" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def wired(port: Any, components: Iterable[Component]) -> Any:
@@ -191,9 +208,15 @@ def _factory(spec: str) -> Callable[..., Any]:
     module_name, _, factory_name = spec.partition(":")
     if not module_name or not factory_name or module_name.startswith("."):
         raise GoldensError(f"port {spec!r} does not name a factory: write it as MODULE:FACTORY")
-    factory = getattr(imported(module_name, f"port {spec!r}"), factory_name, None)
+    module = imported(module_name, f"port {spec!r}")
+    if not hasattr(module, factory_name):
+        close = nearest(factory_name, vars(module))
+        raise GoldensError(f"port {spec!r}: module {module_name!r} has no factory {factory_name!r}{close}")
+    factory = getattr(module, factory_name)
     if not callable(factory):
-        raise GoldensError(f"port {spec!r}: module {module_name!r} has no factory {factory_name!r}")
+        raise GoldensError(
+            f"port {spec!r} is a {type(factory).__name__}: name the function that makes the port"
+        )
     return factory
 
 
@@ -223,8 +246,3 @@ def no_mapping(value: Any) -> str:
 
 MISWIRED = "wired otherwise: "
 """What the reason of a failure begins with that no number decides."""
-
-
-def told(error: Exception) -> str:
-    """An exception of a port in one line."""
-    return f"{type(error).__name__}: {first_line(error)}"

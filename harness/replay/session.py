@@ -1,6 +1,8 @@
 """Replay: run a port against a golden file, component by component or as a whole, and ask it for facts."""
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from harness.replay.decode import Decoded, Unfit, along_tokens, asked_in_decode,
 from harness.replay.environment import platform_of_jax
 from harness.replay.facts import replay_fact, result_of, weights_in
 from harness.replay.modes import modes_of
+from harness.replay.order import as_run
 from harness.replay.port import (
     TRACE_INPUTS,
     Cached,
@@ -32,13 +35,18 @@ from harness.replay.port import (
     raised,
     wired,
 )
+from harness.replay.watch import UNWATCHED, Watch
 from harness.report.result import Place, Result
 from harness.store.reader import GoldenFile
 from harness.tolerances import NOTHING_SAID, Tolerances
 from harness.weights import Weights
 
+_LOG = logging.getLogger(__name__)
+
 Array = Any
 Recorded = Golden | FactIn
+AHEAD = 4
+"""So many comparisons before a golden is needed, its payloads are read."""
 NOT_OFFERED = "the port does not offer this component"
 NO_APPLY = "the port does not offer `apply`"
 NO_CACHE = "the port does not offer `init_cache`, `step` and `read_cache`"
@@ -52,6 +60,7 @@ class Session:
     folder: the recorded checkpoint, if it is at hand: it tells more of a wrong parameter.
     pictures: where the pictures of errors are kept, if they are wanted.
     tolerances: what passes in place of noise floors, where somebody says so.
+    watch: how long the port may take for one of them.
     """
 
     def __init__(
@@ -62,17 +71,20 @@ class Session:
         folder: Path | None = None,
         pictures: Pictures | None = None,
         tolerances: Tolerances = NOTHING_SAID,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self.file = file
         self._make_port = make_port
         self._names = frozenset(names or (component.name for component in file.contents.components))
         self._ports: dict[str, Port] = {}
         self._latest: tuple[tuple[str, str, Mode], Any] | None = None
+        self._begun: dict[tuple[str, str, str], Any] = {}
         self._found: dict[tuple[str, str, str], Found] = {}
         self._logits: dict[tuple[str, Mode], dict[str, Rows]] = {}
         self._folder = folder
         self._pictures = pictures
         self._tolerances = tolerances
+        self._watch = watch
 
     @cached_property
     def weights(self) -> Weights | None:
@@ -80,23 +92,49 @@ class Session:
         return weights_in(self._folder)
 
     def replay(self, recorded: Iterable[Recorded], modes: Collection[Mode] = BY_DEFAULT) -> Iterator[Result]:
-        """Everything in every mode that it has, in the order given, isolated first for each dtype and case."""
-        for group in _by_run(recorded):
-            wanted = {id(each): modes_of(self.file, each, modes) for each in group}
-            for mode in Mode:
-                for each in group:
-                    if mode in wanted[id(each)]:
-                        yield self.result(each, mode)
+        """Everything in every mode that it has, in the order that asks the least of the port."""
+        asked = [(each, mode) for each in recorded for mode in modes_of(self.file, each, modes)]
+        runs = as_run(asked, self.file.order)
+        self._begun.clear()
+        for place, (each, mode) in enumerate(runs):
+            for later, _ in runs[place + AHEAD : place + AHEAD + 1]:
+                if isinstance(later, Golden):
+                    self.file.read_ahead(later)
+            self._begin(runs[place : place + 2])
+            yield self.result(each, mode)
+
+    def _begin(self, runs: Iterable[tuple[Recorded, Mode]]) -> None:
+        """Have the port run the first component, and the next one if it computes while this goes on, as JAX does.
+
+        What is judged is then computed beside. An array that is there at once may be one that the port uses again.
+        """
+        for golden, mode in runs:
+            if not isinstance(golden, Golden) or mode is not Mode.ISOLATED or golden.dtype not in self._ports:
+                return
+            key = (golden.component, golden.case, golden.dtype)
+            if key not in self._begun:
+                with self._watched(golden, mode):
+                    self._begun[key] = self._applied(golden)
+            outputs = self._begun[key]
+            value = outputs.get(golden.component) if isinstance(outputs, Mapping) else None
+            if not hasattr(value, "block_until_ready"):
+                return
+
+    def _watched(self, recorded: Recorded, mode: Mode) -> AbstractContextManager[None]:
+        alone = isinstance(recorded, FactIn) or mode is Mode.ISOLATED
+        asked = recorded.component if alone else "a whole run"
+        return self._watch.over(f"{asked} ({recorded.case} {recorded.dtype} {mode})")
 
     def result(self, recorded: Recorded, mode: Mode) -> Result:
-        if isinstance(recorded, FactIn):
-            return result_of(recorded, self.found(recorded))
-        run = {
-            Mode.ISOLATED: self.isolated,
-            Mode.END_TO_END: self.end_to_end,
-            Mode.DECODE: self.decode,
-        }
-        return run[mode](recorded)
+        with self._watched(recorded, mode):
+            if isinstance(recorded, FactIn):
+                return result_of(recorded, self.found(recorded))
+            run = {
+                Mode.ISOLATED: self.isolated,
+                Mode.END_TO_END: self.end_to_end,
+                Mode.DECODE: self.decode,
+            }
+            return run[mode](recorded)
 
     def found(self, fact: FactIn) -> Found:
         """What became of the port's answer to a fact; it is asked once."""
@@ -107,18 +145,26 @@ class Session:
 
     def isolated(self, golden: Golden) -> Result:
         """Run one component on the golden's own inputs. Whatever the port raises is a failure of the component."""
+        key = (golden.component, golden.case, golden.dtype)
+        outputs = self._begun.pop(key) if key in self._begun else self._applied(golden)
+        if isinstance(outputs, NotOffered):
+            component = self.file.component(golden.component)
+            return unmeasured(component, golden, Mode.ISOLATED, str(outputs))
+        return self._judge(golden, Mode.ISOLATED, outputs)
+
+    def _applied(self, golden: Golden) -> Any:
+        """What the port gives for the golden's own inputs, or the exception that it raised."""
         port = self.port(golden.dtype)
-        component = self.file.component(golden.component)
         if not isinstance(port, Isolated):
-            return unmeasured(component, golden, Mode.ISOLATED, NO_APPLY)
+            return NotOffered(NO_APPLY)
         inputs = self.file.inputs(golden)
         try:
-            outputs = port.apply(golden.component, inputs)
+            return port.apply(golden.component, inputs)
         except NotOffered:
-            return unmeasured(component, golden, Mode.ISOLATED, NOT_OFFERED)
+            return NotOffered(NOT_OFFERED)
         except Exception as error:
-            return failed(component, golden, Mode.ISOLATED, raised(error))
-        return self._judge(golden, Mode.ISOLATED, outputs)
+            _LOG.debug("%s raised", golden.component, exc_info=True)
+            return error
 
     def end_to_end(self, golden: Golden) -> Result:
         """Take one component of the port's own forward pass."""
@@ -176,6 +222,7 @@ class Session:
                 return decode(port, inputs, asked, along_tokens(self.file), self.file.case(case).parts)
             return port.trace(inputs, self._names)
         except Exception as error:
+            _LOG.debug("%s of %s raised", mode, case, exc_info=True)
             return error
 
     def _of_run(self, case: str, dtype: str) -> Iterator[Golden]:
@@ -196,7 +243,12 @@ class Session:
         try:
             value = np.asarray(outputs[golden.component])
         except Exception as error:  # JAX computes when the array is asked for, and then finds what it cannot
+            _LOG.debug("%s cannot be read", golden.component, exc_info=True)
             return failed(component, golden, mode, raised(error))
+        if value.dtype.kind in "OSU":
+            given = type(outputs[golden.component]).__name__
+            reason = f"the port gave a {given}, where an array of numbers was expected"
+            return failed(component, golden, mode, reason)
         if mode is Mode.END_TO_END:
             case = self.file.case_inputs(golden.case)
             whole = whole_shape(recorded.shape, component.axes, case["query_index"])
@@ -235,7 +287,8 @@ class Session:
         """The port in a dtype; made when it is first asked for."""
         if dtype not in self._ports:
             self._ports = {}  # a model in one dtype at a time
-            self._ports[dtype] = wired(self._make_port(dtype), self.file.contents.components)
+            with self._watch.over(f"its factory ({dtype})"):
+                self._ports[dtype] = wired(self._make_port(dtype), self.file.contents.components)
         return self._ports[dtype]
 
 
@@ -245,14 +298,6 @@ def _in_cache(result: Result) -> Result:
         return result
     found = "the cache holds something else in the end"
     return replace(result, reason=f"{found}: {result.reason}" if result.reason else found)
-
-
-def _by_run(recorded: Iterable[Recorded]) -> Iterator[list[Recorded]]:
-    """What is of one dtype and case together, in the order in which these first come."""
-    groups: dict[tuple[str, str], list[Recorded]] = {}
-    for each in recorded:
-        groups.setdefault((each.dtype, each.case), []).append(each)
-    yield from groups.values()
 
 
 def logits_rows(file: GoldenFile, golden: Golden, port: Array) -> Rows:
@@ -300,14 +345,17 @@ def _rows(whole: Array, axes: str, kept: Array) -> Array:
     return np.take(whole, kept, axis=letters.index("T"))
 
 
-def checked_factory(file: GoldenFile, spec: str, checkpoint: str | None) -> Callable[[str], Port]:
+def checked_factory(
+    file: GoldenFile, spec: str, checkpoint: str | None, mesh: Any = None
+) -> Callable[[str], Port]:
     """Make ports by `spec` from the checkpoint that was recorded; refuse any other checkpoint.
 
     checkpoint: where it is here; by default where it was recorded from, relative to the golden file if it was so.
+    mesh: the devices to spread it over, if there are several
     """
     folder = checkpoint_folder(file, checkpoint)
     refuse_other(folder, file.contents.provenance["checkpoint_files"], file.contents.config)
-    return lambda dtype: load_port(spec, str(folder), dtype)
+    return lambda dtype: load_port(spec, str(folder), dtype, mesh)
 
 
 def checkpoint_folder(file: GoldenFile, checkpoint: str | None) -> Path:

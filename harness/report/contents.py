@@ -2,7 +2,6 @@
 
 import statistics
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -77,7 +76,7 @@ def summarise(file: GoldenFile) -> Summary:
         format=1,
         path=str(file.path),
         digest=file.digest,
-        nbytes=Path(file.path).stat().st_size,
+        nbytes=file.local.stat().st_size,
         parameters=len(file.contents.parameters),
         provenance=file.contents.provenance,
         cases=[_case(file, case.name, case.origin, case.detail) for case in file.contents.cases],

@@ -15,6 +15,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
             ("replayed", here.time),
             ("commit", here.commit),
             ("device", here.device),
+            ("mesh", here.mesh and f"{here.mesh}, in {here.processes} process{'es' * (here.processes > 1)}"),
             ("precision", here.precision),
             ("versions", _pairs(here.versions)),
         ]

@@ -116,6 +116,7 @@ class Environment(msgspec.Struct, frozen=True):
     time: UTC, ISO 8601; versions: of Python and of the libraries that ports use
     device: as JAX names it, empty for a port without JAX; precision: JAX's default for products of matrices
     commit: of the project in the working folder, with `+` if it had changes; empty outside a repository
+    mesh: the devices that the port was spread over, as `dp=2,tp=4`; empty for one; processes: that shared them
     """
 
     time: str
@@ -123,6 +124,8 @@ class Environment(msgspec.Struct, frozen=True):
     device: str
     precision: str
     commit: str
+    mesh: str = ""
+    processes: int = 1
 
 
 class Map(msgspec.Struct, frozen=True):

@@ -46,6 +46,8 @@ def show_run(run: Run, order: Sequence[str], console: Console, by_kind: bool = F
     _show_said(run.results, console)
     _show_unmeasured(run.results, console)
     told = Text(f"\n{run.golden}: {counted(run)}", style=f"bold {_COLOURS[run.verdict]}")
+    if run.environment is not None and run.environment.mesh:
+        told.append(f", on {run.environment.mesh}")
     if from_port(run.recorded):
         told.append(f", held against goldens {from_port(run.recorded)}, not the reference", style="yellow")
     console.print(told, soft_wrap=True)

@@ -24,6 +24,7 @@ from harness.review.pending import (
 )
 from harness.review.settle import sized
 from harness.store.reader import GoldenFile
+from harness.whole import alone
 
 Take = Callable[[Path], str]
 """Does something to the pending recording of a golden file, and says what."""
@@ -53,17 +54,19 @@ def parse_dtypes(specs: Collection[str]) -> tuple[tuple[str, str], ...]:
 
 def take(golden: Path) -> str:
     """Accept."""
-    before = _digest(golden)
-    found = refuse_unfit(golden)
-    accept(golden)
+    with alone(golden, _tell):
+        before = _digest(golden)
+        found = refuse_unfit(golden)
+        accept(golden)
     was = f", before {before}" if before else ""
     return f"{golden}: accepted, {sized(GoldenFile.open(golden))}, digest {found.digest[:12]}{was}"
 
 
 def drop(golden: Path) -> str:
     """Reject. A damaged recording can be dropped as well."""
-    pending = there_is(golden)
-    pending.unlink()
+    with alone(golden, _tell):
+        pending = there_is(golden)
+        pending.unlink()
     return f"{golden}: rejected, {pending.name} is gone; the golden file is as it was"
 
 
@@ -92,7 +95,7 @@ def review(verb: str, files: Sequence[Path], every: bool, console: Console) -> b
     if how is Policy.REFUSE:
         names = ", ".join(map(str, waiting))
         raise GoldensError(f"nothing is named to {verb}: name golden files, or give --all; pending: {names}")
-    for golden in waiting:
+    for golden in waiting if len(waiting) > 1 else ():  # one by itself is checked when it is taken
         refuse_unfit(golden) if verb == "accept" else there_is(golden)
     for golden in waiting:
         _say((take if verb == "accept" else drop)(golden), console)
@@ -129,6 +132,10 @@ def _answered(golden: Path, console: Console) -> bool:
         _say(str(error), console)
         return False
     return True
+
+
+def _tell(line: str) -> None:
+    _say(line, Console(stderr=True))
 
 
 def _say(line: str, console: Console) -> None:

@@ -91,11 +91,17 @@ def refuse_other_origin(golden: Path, provenance: Mapping[str, object]) -> None:
 
 
 def accept(golden: Path) -> None:
-    """Give the pending recording the golden file's name: at once, and so that it survives a power cut."""
+    """Give the pending recording the golden file's name: at once, and so that it survives a power cut.
+
+    Raises GoldensError when that cannot be done; both files are then as they were.
+    """
     pending = pending_of(golden)
-    _sync(pending, os.O_RDONLY)
-    os.replace(pending, golden)
-    _sync(golden.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _sync(pending, os.O_RDONLY)
+        os.replace(pending, golden)
+        _sync(golden.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise GoldensError(f"cannot give {pending} the name {golden.name}: {error.strerror}") from error
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -1,6 +1,5 @@
 """What becomes of a recording: a golden file, nothing, since it agrees with the one there, or pending beside it."""
 
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +9,7 @@ from harness.errors import GoldensError
 from harness.report.diff import show_changes, show_values, versions_told
 from harness.report.wording import amount
 from harness.review.diff import Agreement, Diff, compare
-from harness.review.pending import pending_of
+from harness.review.pending import accept, pending_of
 from harness.store.reader import GoldenFile
 
 _SHOWN = 5
@@ -35,7 +34,7 @@ def settle(old: GoldenFile | None, golden: Path, console: Console) -> bool:
     """
     pending = pending_of(golden)
     if old is None:
-        os.replace(pending, golden)
+        accept(golden)
         console.print(f"{golden}: {sized(GoldenFile.open(golden))}", markup=False)
         return True
     diff = compare(old, GoldenFile.open(pending))

@@ -1,5 +1,7 @@
 """What HDF5 calls the things a golden file is made of. Imported by the writer and by `verify` only."""
 
+from functools import cache
+
 import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
@@ -21,6 +23,7 @@ def _bfloat16() -> h5t.TypeID:
     return kind
 
 
+@cache
 def types() -> dict[str, h5t.TypeID]:
     """Name of a dtype -> HDF5's type for it: every dtype that a golden file can hold."""
     return {

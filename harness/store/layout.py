@@ -50,7 +50,10 @@ class UserBlock(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, block: bytes, name: str) -> Self:
-        """Read the block of the file that messages call `name`. Raises GoldensError for any other file."""
+        """Read the block of the file that messages call `name`. Raises GoldensError for any other file.
+
+        No other byte than those that `render` writes: numbers have one spelling, and nothing hides behind them.
+        """
         lines = block.decode("ascii", errors="replace").split("\n")
         if lines[0] != MAGIC:
             raise GoldensError(f"{name} is not a golden file: expected a file written by `goldens record`")
@@ -63,9 +66,17 @@ class UserBlock(msgspec.Struct, frozen=True):
                 )
             offset, nbytes, sha256 = _field(lines[2], "index").split(" ")
             parsed = cls(version, int(offset), int(nbytes), sha256, int(_field(lines[3], "file")))
+            if parsed.render() != block or not parsed.makes_sense:
+                raise ValueError("a header is written in one way")
         except (IndexError, ValueError) as error:
             raise GoldensError(f"{name} has a damaged header: copy it again, or record it again") from error
         return parsed
+
+    @property
+    def makes_sense(self) -> bool:
+        """Whether the index is in the file, behind this."""
+        end = self.index_offset + self.index_nbytes
+        return self.format == FORMAT and USER_BLOCK <= self.index_offset < end <= self.file_nbytes
 
 
 def _field(line: str, key: str) -> str:
@@ -75,7 +86,7 @@ def _field(line: str, key: str) -> str:
     return value
 
 
-class Index(msgspec.Struct, frozen=True):
+class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All a golden file says, payloads apart. Rows of `tensors` are what the contents refer to."""
 
     format: int
@@ -94,11 +105,15 @@ class Index(msgspec.Struct, frozen=True):
 def decode_index(encoded: bytes, name: str) -> Index:
     """Raises GoldensError when `encoded`, whose hash was right, is still no index of this format."""
     try:
-        return msgspec.json.decode(encoded, type=Index)
-    except msgspec.DecodeError as error:
+        index = msgspec.json.decode(encoded, type=Index)
+        digest = content_digest(index.contents, index.tensors)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GoldensError(
             f"{name} has an index that this version cannot read ({error}): record it again"
         ) from error
+    if digest != index.digest:
+        raise GoldensError(f"{name} has a digest that is not that of its contents: record it again")
+    return index
 
 
 def content_digest(contents: Contents, tensors: list[Tensor]) -> str:

@@ -19,21 +19,28 @@ from harness.errors import GoldensError, nearest
 from harness.facts.table import BEFORE, FAMILIES
 from harness.model import Case, Component, Contents, Fact, FactIn, Golden, Tensor
 from harness.store.layout import USER_BLOCK, Index, UserBlock, decode_index, numpy_dtype
+from harness.store.structure import refuse_nonsense
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     import numpy as np
 
 
 class GoldenFile:
-    """An open golden file. Arrays are read-only views of the file; their shapes are in `tensors`."""
+    """An open golden file. Arrays are read-only views of the file; their shapes are in `tensors`.
 
-    def __init__(self, path: Path, index: Index, content: mmap.mmap):
-        self.path = path
+    path: as it is named; local: where its bytes are, which is a cache if it is named in a `remote.toml`
+    """
+
+    def __init__(self, path: Path, index: Index, content: mmap.mmap, local: Path | None = None):
+        self.path, self.local = path, local or path
         self.digest = index.digest
         self.contents: Contents = index.contents
         self.tensors: list[Tensor] = index.tensors
         self._content = content
         self._arrays: dict[int, np.ndarray] = {}
+        self._coming: dict[int, Future[np.ndarray]] = {}
         self._components = {component.name: component for component in index.contents.components}
         self._cases = {case.name: case for case in index.contents.cases}
 
@@ -41,7 +48,8 @@ class GoldenFile:
     def open(cls, path: str | os.PathLike[str]) -> GoldenFile:
         """Raises GoldensError when `path` is no complete, undamaged golden file of a known format."""
         path = Path(path)
-        content = _map(path)
+        local = path if path.exists() else _fetched(path)
+        content = _map(local)
         block = UserBlock.parse(content[:USER_BLOCK], str(path))
         if len(content) != block.file_nbytes:
             raise GoldensError(
@@ -51,7 +59,9 @@ class GoldenFile:
         encoded = content[block.index_offset : block.index_offset + block.index_nbytes]
         if hashlib.sha256(encoded).hexdigest() != block.index_sha256:
             raise GoldensError(f"{path} has a damaged index: copy it again, or record it again")
-        return cls(path, decode_index(encoded, str(path)), content)
+        index = decode_index(encoded, str(path))
+        refuse_nonsense(index, block, str(path))
+        return cls(path, index, content, local)
 
     @property
     def dtypes(self) -> list[str]:
@@ -77,8 +87,26 @@ class GoldenFile:
     def tensor(self, row: int) -> np.ndarray:
         """The payload of a row, checked when it is first read. Raises GoldensError when it is damaged."""
         if row not in self._arrays:
-            self._arrays[row] = self._read(self.tensors[row])
-        return self._arrays[row]
+            coming = self._coming.pop(row, None)
+            self._arrays[row] = self._read(self.tensors[row]) if coming is None else coming.result()
+        repeats = self.tensors[row].repeats
+        if repeats == 1:
+            return self._arrays[row]
+        repeated = self._arrays[row].repeat(repeats, axis=1)  # not kept: unlike a view, it takes memory
+        repeated.flags.writeable = False
+        return repeated
+
+    def read_ahead(self, golden: Golden) -> None:
+        """Begin to check the payloads of a golden that is going to be asked for, in a thread beside this one."""
+        for row in (*golden.inputs.values(), golden.output):
+            if row not in self._arrays and row not in self._coming:
+                self._coming[row] = self._thread.submit(self._read, self.tensors[row])
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(1, thread_name_prefix="goldens-read-ahead")
 
     def output(self, golden: Golden) -> np.ndarray:
         return self.tensor(golden.output)
@@ -184,12 +212,19 @@ class GoldenFile:
                 f"{self.path} is damaged at {tensor.path}: it does not hash to what was recorded;"
                 " copy it again, or record it again"
             )
-        return np.frombuffer(payload, numpy_dtype(tensor.dtype)).reshape(tensor.shape)
+        return np.frombuffer(payload, numpy_dtype(tensor.dtype)).reshape(tensor.stored)
 
 
 def _asked_in(fact: Fact, dtype: str, first: bool) -> bool:
     """Once, in the first dtype, unless the answer depends on it."""
     return fact.dtype == dtype if fact.dtype else first or FAMILIES[fact.family].every_dtype
+
+
+def _fetched(path: Path) -> Path:
+    """Where the file is in the cache, if a `remote.toml` says what it is; else `path`."""
+    from harness.remote.fetch import located
+
+    return located(path)
 
 
 def _map(path: Path) -> mmap.mmap:

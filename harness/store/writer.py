@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import h5py
+import msgspec
 import numpy as np
 from h5py import h5d, h5s
 
@@ -27,6 +28,8 @@ from harness.store.layout import (
     numpy_dtype,
     readable,
 )
+from harness.store.payloads import Payloads
+from harness.store.room import Room
 
 
 class GoldenWriter:
@@ -44,57 +47,78 @@ class GoldenWriter:
 
     def __enter__(self) -> Self:
         try:
-            # Compact groups (since HDF5 1.8) take far less room; a payload starts at a multiple of
-            # 8 bytes, so that a memory-mapped array of any dtype is aligned.
-            self._file = h5py.File(
-                self._partial,
-                "w",
-                userblock_size=USER_BLOCK,
-                libver=("v108", "v110"),
-                alignment_threshold=1,
-                alignment_interval=8,
-            )
+            self._room = Room(self._partial, self._path)
+            self._file = self._begun()
+            self._payloads = Payloads(self._partial)
         except OSError as error:
+            self._partial.unlink(missing_ok=True)
             raise GoldensError(
                 f"cannot write {self._path}: {os.strerror(error.errno) if error.errno else error};"
                 " choose a folder that exists and can be written to"
             ) from error
         return self
 
+    def _begun(self) -> h5py.File:
+        """Room is taken before HDF5 has the file, and again since it empties it."""
+        try:
+            self._room.take(0)
+        except GoldensError:
+            self._partial.unlink()
+            raise
+        # Compact groups (since HDF5 1.8) take far less room; a payload starts at a multiple of
+        # 8 bytes, so that a memory-mapped array of any dtype is aligned.
+        file = h5py.File(
+            self._partial,
+            "w",
+            userblock_size=USER_BLOCK,
+            libver=("v108", "v110"),
+            alignment_threshold=1,
+            alignment_interval=8,
+            locking=False,  # nobody else knows the name, and not every file system can
+        )
+        self._room.lose()
+        return file
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            self._payloads.close()
             self._file.close()
         except Exception:
             if error is None:  # otherwise the first error is the one to tell
                 raise
         finally:
+            self._room.close()
             self._partial.unlink(missing_ok=True)
 
-    def tensor(self, path: str, array: np.ndarray) -> int:
-        """Write one payload under `path` and return its row in the tensor table."""
+    def tensor(self, path: str, array: np.ndarray, repeats: int = 1) -> int:
+        """Write one payload under `path` and return its row in the tensor table.
+
+        repeats: along the second axis each entry is there so many times in a row; it is stored once
+        """
         path = self._new(path)
         dtype = array.dtype.name
         if dtype not in self._types:
             raise ValueError(f"{path}: a golden file holds {', '.join(self._types)}; not {dtype}")
         if array.size == 0:
             raise ValueError(f"{path}: shape {array.shape} has no elements, and would agree with anything")
-        payload = np.ascontiguousarray(array, dtype=numpy_dtype(dtype)).reshape(array.shape)
-        raw = payload.view(np.uint16) if dtype == "bfloat16" else payload
+        payload = (array[:, ::repeats] if repeats > 1 else array).astype(numpy_dtype(dtype), copy=False)
         kind = self._types[dtype]
+        self._make_room(payload.nbytes)
         parent, name = path.rsplit("/", 1)
-        space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
+        space = h5s.create_simple(payload.shape) if payload.shape else h5s.create(h5s.SCALAR)
         dataset = h5d.create(self._group(parent).id, name.encode(), kind, space, hdf5.contiguous())
-        dataset.write(h5s.ALL, h5s.ALL, raw, kind)
-        digest = hashlib.sha256(raw.reshape(-1).view(np.uint8).data).hexdigest()
+        offset = dataset.get_offset()
+        self._payloads.put(payload, offset)
         self._rows[path] = len(self._tensors)
-        self._tensors.append(Tensor(path, dtype, array.shape, dataset.get_offset(), payload.nbytes, digest))
+        self._tensors.append(Tensor(path, dtype, array.shape, offset, payload.nbytes, "", repeats))
         return self._rows[path]
 
     def link(self, path: str, row: int) -> None:
         """Show the payload of `row` under `path` as well."""
         path = self._new(path)
+        self._make_room(0)
         parent, name = path.rsplit("/", 1)
         self._group(parent)[name] = self._file[self._tensors[row].path]
         self._rows[path] = row
@@ -107,25 +131,39 @@ class GoldenWriter:
         self._check(contents)
         for golden in contents.goldens:
             group = self._group(golden_group(golden.dtype, golden.case, golden.component))
+            self._make_room(0)
             for name, value in hdf5.floor_attributes(golden).items():
                 group.attrs.create(name, value)
-        for part, path in TEXT_PATHS.items():
-            hdf5.write_text(self._file, path, readable(getattr(contents, part)).encode())
-        encoded = Index.of(contents, self._tensors).encode()
-        offset = hdf5.write_text(self._file, INDEX_PATH, encoded)
+        texts = {path: readable(getattr(contents, part)).encode() for part, path in TEXT_PATHS.items()}
+        texts[INDEX_PATH] = encoded = Index.of(contents, self._hashed()).encode()
+        for path, text in texts.items():
+            self._make_room(len(text))
+            offset = hdf5.write_text(self._file, path, text)
+        self._file.flush()
+        nbytes = self._file.id.get_filesize()
         self._file.close()
+        os.truncate(self._partial, nbytes)  # to what was used of the room that was taken
         block = UserBlock(
             format=FORMAT,
             index_offset=offset,
             index_nbytes=len(encoded),
             index_sha256=hashlib.sha256(encoded).hexdigest(),
-            file_nbytes=self._partial.stat().st_size,
+            file_nbytes=nbytes,
         )
         with open(self._partial, "r+b") as file:
             file.write(block.render())
             file.flush()
             os.fsync(file.fileno())
         os.replace(self._partial, self._path)
+
+    def _hashed(self) -> list[Tensor]:
+        """The tensors, once the last one is written."""
+        rows = zip(self._tensors, self._payloads.digests(), strict=True)
+        return [msgspec.structs.replace(tensor, sha256=digest) for tensor, digest in rows]
+
+    def _make_room(self, nbytes: int) -> None:
+        """For so many bytes more. Raises GoldensError when the disk is full."""
+        self._room.take(self._file.id.get_filesize() + nbytes)
 
     def _new(self, path: str) -> str:
         path = "/" + path.strip("/")

@@ -86,7 +86,8 @@ def test_addopts_of_the_environment(
 
 
 def test_strict_markers_and_config_know_it(project: pytest.Pytester, parity: Run) -> None:
-    parity("--strict-markers", "--strict-config", "-W", "error").assert_outcomes(passed=36)
+    again = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # pytester's: the plugin is imported already
+    parity("--strict-markers", "--strict-config", "-W", "error", *again).assert_outcomes(passed=36)
     project.runpytest("--markers").stdout.fnmatch_lines(["@pytest.mark.goldens(file, ..., include=*"])
     project.runpytest("--help").stdout.fnmatch_lines(["*--goldens-margins=N*"])
 

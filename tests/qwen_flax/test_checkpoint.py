@@ -9,9 +9,10 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from harness.ports import nnx_model
+from harness.ports.loaded import Loaded
 from harness.ports.parameters import Read
 from qwen_flax import config
-from qwen_flax.checkpoint import TABLE, CheckpointError, Layout, assignments, load
+from qwen_flax.checkpoint import TABLE, CheckpointError, assignments, load
 from qwen_flax.model import Model
 from qwen_flax.port import PARAMETERS
 from tests.qwen_flax import tiny
@@ -22,7 +23,8 @@ def loaded(folder, dtype="float32"):
 
 
 def parameters(model):
-    return Read(PARAMETERS, nnx_model(model).variables, {})
+    held = nnx_model(model)
+    return Read(PARAMETERS, Loaded(held.variables, held.shapes), {})
 
 
 def test_every_row_of_the_table_names_one_parameter_of_some_model():
@@ -54,16 +56,12 @@ def test_what_is_loaded_is_what_is_stored(folder, raw):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def test_projections_are_transposed_even_where_they_are_square(tmp_path):
+def test_projections_lie_as_they_are_stored_even_where_they_are_square(tmp_path):
     model, stored = loaded(tiny.write(tmp_path, tiny.QWEN2)), tiny.tensors(tiny.QWEN2)
     attention = model.layers[2].self_attn
     for projection in ("q_proj", "o_proj", "k_proj"):
         kernel = np.asarray(getattr(attention, projection).kernel[...])
-        np.testing.assert_array_equal(kernel, stored[f"model.layers.2.self_attn.{projection}.weight"].T)
-    assert all(
-        (row.layout is Layout.TRANSPOSED) == ("_proj.w" in row.reference or "lm_head" in row.reference)
-        for row in TABLE
-    )
+        np.testing.assert_array_equal(kernel, stored[f"model.layers.2.self_attn.{projection}.weight"])
 
 
 @pytest.mark.parametrize("stored_as", [np.float64, np.float32, ml_dtypes.bfloat16, np.float16])
@@ -74,6 +72,15 @@ def test_any_float_dtype_is_loaded_in_any_other(tmp_path, stored_as, dtype):
     for name, value in arrays.items():
         assert found[name].dtype == dtype
         np.testing.assert_array_equal(found[name], value.astype(np.float32).astype(dtype), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_tensor_that_is_read_in_blocks_is_whole(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr("qwen_flax.tensor_file._BLOCK", 7)
+    arrays = {name: value.astype(ml_dtypes.bfloat16) for name, value in tiny.tensors(tiny.QWEN2).items()}
+    found = parameters(loaded(tiny.write(tmp_path, tiny.QWEN2, arrays), dtype))
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(found[name], value.astype(dtype), err_msg=name)
 
 
 def shard(folder, arrays, files=2):

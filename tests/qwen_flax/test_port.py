@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from harness.ports.parameters import ParameterError
 from harness.replay.port import NotOffered
@@ -131,7 +132,11 @@ def test_overrides_that_do_not_fit_are_refused_together(folder):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"dtype": "float64"}, "dtype is 'float64'"), ({"dtype": "float32", "mesh": "tp=2"}, "mesh is 'tp=2'")],
+    [
+        ({"dtype": "float64"}, "dtype is 'float64'"),
+        ({"dtype": "float32", "mesh": AbstractMesh((3,), ("tp",))}, "tp=3 does not divide"),
+        ({"dtype": "float32", "mesh": AbstractMesh((2,), ("pp",))}, "the mesh has an axis pp"),
+    ],
 )
 def test_what_a_port_cannot_be_made_with_is_refused(folder, options, message):
     with pytest.raises(ValueError, match=message):

@@ -14,6 +14,7 @@ from qwen_flax import sampling
 from qwen_flax.config import ConfigError
 from qwen_flax.sampling import Settings
 from tests.qwen_flax import tiny
+from tests.versions import of_5_23
 
 V, T = 32, 7
 EVERYTHING = {"repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "min_p": 0.05}
@@ -111,6 +112,7 @@ def test_as_many_of_equal_ones_are_kept_by_top_p_as_in_the_reference(question):
     np.testing.assert_array_equal(np.sort(mine), np.sort(reference))
 
 
+@of_5_23
 def test_padding_on_the_left_is_no_part_of_the_text():
     logits = np.linspace(-3, 3, 2 * V, dtype=np.float32).reshape(2, V)
     ids = np.asarray([[5, 5, 5, 1, 2, 30, 1], [5, 1, 2, 3, 4, 6, 7]], np.int32)

@@ -14,6 +14,7 @@ from harness.texts import load_chats, load_texts
 from qwen_flax import port
 from qwen_flax.tokenizer import Tokenizer
 from tests.qwen_flax import tiny
+from tests.versions import of_5_23
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -221,6 +222,7 @@ def writers(request, tmp_path_factory):
     return transformers.AutoTokenizer.from_pretrained(folder), Tokenizer.read(folder)
 
 
+@of_5_23
 @settings(
     max_examples=150,
     deadline=None,

@@ -12,6 +12,7 @@ from harness.audit.catalogue import (
     platform,
     rotary,
     sampling,
+    sharding,
     softmax,
     tokenizer,
     understood,
@@ -32,6 +33,7 @@ OF_PASSES: tuple[Fault, ...] = (
     *wiring.FAULTS,
     *config.FAULTS,
     *platform.FAULTS,
+    *sharding.FAULTS,
 )
 """Faults in what is computed: components show them."""
 

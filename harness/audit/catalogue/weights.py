@@ -213,12 +213,14 @@ FAULTS = (
         Area.WEIGHTS,
         "every query head holds the rows of the head before",
         rows_of_heads(("*.q_proj",), lambda heads: np.roll(heads, 1, axis=0)),
+        frozenset({"shards_reordered"}),  # where there are as many heads as devices
     ),
     Fault(
         "value-heads-reversed",
         Area.WEIGHTS,
         "the heads of values are loaded from last to first",
         rows_of_heads(("*.v_proj",), lambda heads: heads[::-1]),
+        frozenset({"shards_reordered"}),
     ),
     Fault(
         "one-row-of-zeros",

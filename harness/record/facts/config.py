@@ -118,7 +118,7 @@ def _dtype_of_file(model: Any) -> str | None:
     """What config.json says that the checkpoint is in. The loaded model is in the dtype that was asked for."""
     from transformers import AutoConfig
 
-    dtype = AutoConfig.from_pretrained(model.config.name_or_path).dtype
+    dtype = AutoConfig.from_pretrained(model.config.name_or_path, trust_remote_code=False).dtype
     return None if dtype is None else str(dtype).removeprefix("torch.")
 
 

@@ -15,6 +15,7 @@ from harness.store.reader import GoldenFile
 
 ROOT = Path(__file__).parents[3]
 FAULTS = {fault.name: fault for fault in read_faults(ROOT / "goldens" / "faults" / "qwen_flax.toml")}
+ON_DEVICES = read_faults(ROOT / "goldens" / "faults" / "qwen_flax_sharded.toml")
 PORT = "qwen_flax.port:make"
 
 # The goldens that a fault is looked for in, until one shows it: of each model, with a window, tied, of many layers, of
@@ -87,14 +88,18 @@ def test_a_fault_shows_where_it_says(fault):
         assert expected(fault, shown[first][0]), shown[first][0]
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS.values(), *ON_DEVICES], ids=lambda fault: fault.name)
 def test_a_fault_applies_to_the_source_as_it_is(fault):
     patched_factory(PORT, fault)  # refuses text that is not there exactly once
     assert all(find != put for _, find, put in fault.planting.replace)
 
 
 def test_there_are_faults_in_every_area():
-    assert {fault.area for fault in FAULTS.values()} == set(Area) - {Area.TOKENIZER, Area.SAMPLING}
+    assert {fault.area for fault in FAULTS.values()} == set(Area) - {
+        Area.TOKENIZER,
+        Area.SAMPLING,
+        Area.SHARDING,
+    }
     assert len(FAULTS) >= 50
     assert sum(fault.area is Area.CACHE for fault in FAULTS.values()) >= 12
 

@@ -215,6 +215,22 @@ def test_what_is_not_recorded_is_not_judged(tmp_path):
     assert blind_spots(*recorded(tmp_path, Blind(edit=loud_embedding, keep="components=lm_head"))) == []
 
 
+def test_tokens_that_are_left_out_make_a_case_blind(tmp_path):
+    """Of the first two token positions, a text that is padded on the left has none, and no padding is seen."""
+    found = list(map(str, blind_spots(*recorded(tmp_path, Blind(keep="tokens=0-1")))))
+    assert any(
+        spot.startswith(
+            "by the tokens that are kept of it, case one is one of no padding: hides the padding mask"
+        )
+        for spot in found
+    )
+
+
+@pytest.mark.parametrize("keep", ["tokens=sample:2", "tokens=sample:8"])
+def test_a_sample_leaves_no_case_blind(tmp_path, keep):
+    assert blind_spots(*recorded(tmp_path, Blind(keep=keep))) == []
+
+
 def test_it_says_what_it_hides_and_which_case_shows_it(tmp_path):
     spots = blind_spots(*recorded(tmp_path, SPOTS["single token"]))
     assert str(spots[0]) == (

@@ -8,7 +8,8 @@ from harness.kinds.table import at_keys
 from harness.marker import read_marker
 from harness.model import BY_DEFAULT, Component, Mode, Verdict
 from harness.replay import session
-from harness.replay.decode import SPARE, Asked, Decoded
+from harness.replay.decode import Asked, Decoded
+from harness.replay.decode import slots as slots_for
 from harness.replay.miswritten import SAYS, Written
 from harness.replay.modes import modes_of, replays
 from harness.replay.port import Cached, load_port
@@ -73,7 +74,9 @@ def test_a_case_is_read_as_generation_reads_it(tmp_path):
     for n, step in enumerate(own):
         np.testing.assert_array_equal(step["token_ids"], inputs["token_ids"][:, [n]])
         np.testing.assert_array_equal(step["positions"], inputs["positions"][:, [n]])
-        np.testing.assert_array_equal(step["attention_mask"], [[0, 1, 1] + [1] * SPARE, [1] * (3 + SPARE)])
+        np.testing.assert_array_equal(
+            step["attention_mask"], [[0] + [1] * (slots_for(3) - 1), [1] * slots_for(3)]
+        )
 
 
 def test_half_of_the_tokens_are_read_at_once(tmp_path, monkeypatch):
@@ -331,7 +334,7 @@ def test_another_shape_fails(tmp_path, place):
     assert result.verdict is Verdict.FAIL
     reasons = {
         "step": "shape (2, 1, 3), where (2, 1, 4) was expected in decode",
-        "read_cache": f"shape (2, 3, 4), where (2, {3 + SPARE}, 4) was expected in decode",
+        "read_cache": f"shape (2, 3, 4), where (2, {slots_for(3)}, 4) was expected in decode",
     }
     assert result.reason == reasons[place]
 
@@ -370,7 +373,7 @@ def test_a_score_of_a_key_that_was_not_read_is_the_goldens_in_the_ports_dtype():
     """Two tokens at once, then one; the port has NaN wherever nothing was read yet."""
     scores = Component("scores", "scores", "B H T S", step="scores")
     recorded = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
-    whole = np.full((1, 1, 3, 3 + SPARE), np.nan, np.float16)
+    whole = np.full((1, 1, 3, slots_for(3)), np.nan, np.float16)
     whole[..., :2, :2], whole[..., 2, :3] = -1, -1
     parts = ({"scores": whole[..., :2, :]}, {"scores": whole[..., 2:, :]})
 

@@ -17,6 +17,7 @@ from harness.errors import GoldensError
 from harness.model import Case, Contents, Golden
 from harness.store.layout import FORMAT, MAGIC, USER_BLOCK
 from harness.store.reader import GoldenFile
+from harness.store.tree import disagreements
 from harness.store.verify import verify
 from harness.store.writer import GoldenWriter
 from tests.fakes import COMPONENTS, NumpyPort, case_inputs, floor, write_golden
@@ -59,7 +60,7 @@ def test_any_array_comes_back_bit_by_bit(
         assert read[f"a{i}"].tobytes() == value.tobytes()
         assert read[f"a{i}"].flags.aligned
         assert not read[f"a{i}"].flags.writeable
-    assert verify(path) == []
+    assert disagreements(GoldenFile.open(path)) == []
 
 
 def test_a_transposed_view_is_written_as_it_is_indexed(tmp_path: Path) -> None:
@@ -216,6 +217,24 @@ def test_a_flipped_bit_in_a_payload_is_found_when_it_is_read(path: Path) -> None
     assert problem.startswith(f"{path} is damaged at {damaged.path}: ")
 
 
+def test_what_is_read_ahead_is_read_once_and_refused_no_earlier_than_it_is_asked_for(path: Path) -> None:
+    golden = GoldenFile.open(path).contents.goldens[0]
+    damaged = GoldenFile.open(path).tensors[golden.output]
+    _flip(path, damaged.offset, bit=1)
+    golden_file = GoldenFile.open(path)
+    rows: list[str] = []
+    read = golden_file._read
+    golden_file._read = lambda tensor: rows.append(tensor.path) or read(tensor)  # type: ignore[method-assign]
+    golden_file.read_ahead(golden)
+    golden_file.read_ahead(golden)
+    golden_file.inputs(golden)
+    with pytest.raises(GoldensError, match=f"damaged at {damaged.path}:"):
+        golden_file.output(golden)
+    assert sorted(rows) == sorted(
+        {golden_file.tensors[row].path for row in (golden.output, *golden.inputs.values())}
+    )
+
+
 def test_a_flipped_bit_in_header_or_index_is_found_on_opening(path: Path) -> None:
     original = path.read_bytes()
     header_text = original[:USER_BLOCK].rstrip()
@@ -336,7 +355,7 @@ def _config(content: h5py.File) -> None:
         (_offset_in_index, "lm_head/inputs/x lies at"),
         (_surplus, "lm_head/extra is in HDF5 and not in the index"),
         (_removed, "/cases/hello/positions is in the index and not in HDF5"),
-        (_floor, "the floors at /goldens/float32/hello/lm_head"),
+        (_floor, "the attributes of /goldens/float32/hello/lm_head in HDF5"),
         (_config, "/config in HDF5 is not what the index says"),
     ],
 )
