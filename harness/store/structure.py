@@ -4,6 +4,7 @@ Its digest shows that it is what was written; this shows that it can be used, wh
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
@@ -98,8 +99,7 @@ def _is_path(path: str) -> bool:
 
 def _twice(what: str, names: Collection[object]) -> Iterator[str]:
     if len(set(names)) < len(names):
-        seen: set[object] = set()
-        again = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        again = next(name for name, times in Counter(names).items() if times > 1)
         yield f"{what} {again!r} is there twice"
 
 
