@@ -158,6 +158,6 @@ clean: ## Remove environments, caches and what recording left behind
 # The second line goes past the ranges of pyproject.toml, which pip says and does.
 .venv-newest/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-newest
-	$(NEWEST_BIN)/python -m pip install -q --disable-pip-version-check -e '.[record]' hypothesis pytest pytest-xdist
+	$(NEWEST_BIN)/python -m pip install -q --disable-pip-version-check -e '.[record,remote]' hypothesis pytest pytest-xdist
 	$(NEWEST_BIN)/python -m pip install -q --disable-pip-version-check --upgrade transformers jax flax
 	@touch $@
