@@ -35,7 +35,7 @@ from harness.record.recorder import Request, record
 from harness.store.reader import GoldenFile
 
 ROOT = Path(__file__).parents[1]
-VOCABULARY, HIDDEN, INTERMEDIATE, HEADS, KEY_HEADS, HEAD = 152064, 3584, 18944, 28, 4, 128
+VOCABULARY = 152064
 
 
 def _maker() -> Any:
@@ -93,55 +93,60 @@ def small(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32).astype(ml_dtypes.bfloat16)
 
 
-def shards(layers: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    embed = matrix("embed_tokens", VOCABULARY, HIDDEN, make.EMBEDDING_RMS * HIDDEN**0.5)
+def qwen2(layers: int, hidden: int, intermediate: int, heads: int, key_heads: int, vocabulary: int) -> Any:
+    """The shape of a checkpoint."""
+    return make.Checkpoint(
+        name="large", model_type="qwen2", config_form=4, vocab=vocabulary, hidden=hidden,
+        intermediate=intermediate, layers=layers, heads=heads, kv_heads=key_heads, head_dim=hidden // heads,
+        tied=False, rope_theta=1e6, sliding_window=131072, use_sliding_window=False, max_window_layers=layers,
+        final_norm=1.0, branch=0.5,
+    )  # fmt: skip
+
+
+def shards(spec: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    hidden, intermediate = spec.hidden, spec.intermediate
+    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    embed = matrix("embed_tokens", spec.vocab, hidden, make.EMBEDDING_RMS * hidden**0.5)
     yield "embed", {"model.embed_tokens.weight": embed}
-    for number in range(layers):
+    for number in range(spec.layers):
         name = f"model.layers.{number}."
-        queries, keys = HEADS * HEAD, KEY_HEADS * HEAD
         found = {}
         for role, outputs, inputs, gain in (
-            ("self_attn.q_proj", queries, HIDDEN, 1.5), ("self_attn.k_proj", keys, HIDDEN, 1.5),
-            ("self_attn.v_proj", keys, HIDDEN, 1.0), ("self_attn.o_proj", HIDDEN, queries, 0.5),
-            ("mlp.gate_proj", INTERMEDIATE, HIDDEN, 1.0), ("mlp.up_proj", INTERMEDIATE, HIDDEN, 1.0),
-            ("mlp.down_proj", HIDDEN, INTERMEDIATE, 0.5),
+            ("self_attn.q_proj", queries, hidden, 1.5), ("self_attn.k_proj", keys, hidden, 1.5),
+            ("self_attn.v_proj", keys, hidden, 1.0), ("self_attn.o_proj", hidden, queries, 0.5),
+            ("mlp.gate_proj", intermediate, hidden, 1.0), ("mlp.up_proj", intermediate, hidden, 1.0),
+            ("mlp.down_proj", hidden, intermediate, 0.5),
         ):  # fmt: skip
             found[f"{name}{role}.weight"] = matrix(f"{name}{role}", outputs, inputs, gain)
         for role in ("input_layernorm", "post_attention_layernorm"):
-            found[f"{name}{role}.weight"] = small(make.norm_weight(f"{name}{role}", HIDDEN))
+            found[f"{name}{role}.weight"] = small(make.norm_weight(f"{name}{role}", hidden))
         for letter, size, rms, every in (("q", queries, 0.5, 0), ("k", keys, 1.0, 4), ("v", keys, 0.25, 0)):
             bias = make.bias(f"{name}{letter}", size, rms, large_every=every)
             found[f"{name}self_attn.{letter}_proj.bias"] = small(bias)
         yield f"layer-{number:02}", found
-    head = matrix("lm_head", VOCABULARY, HIDDEN, 2.0)
-    yield "head", {"model.norm.weight": small(make.norm_weight("norm", HIDDEN)), "lm_head.weight": head}
+    head = matrix("lm_head", spec.vocab, hidden, 2.0)
+    yield "head", {"model.norm.weight": small(make.norm_weight("norm", hidden)), "lm_head.weight": head}
 
 
-def write_checkpoint(folder: Path, layers: int) -> None:
+def write_checkpoint(folder: Path, spec: Any) -> None:
     folder.mkdir(parents=True)
     places: dict[str, str] = {}
     total = 0
-    for name, tensors in track(shards(layers), "writing", layers + 2, console=Console(stderr=True)):
+    for name, tensors in track(shards(spec), "writing", spec.layers + 2, console=Console(stderr=True)):
         path = f"model-{name}.safetensors"
         save_file(tensors, folder / path, metadata={"format": "pt"})
         places |= dict.fromkeys(tensors, path)
         total += sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": places}
     make.write_json(folder / "model.safetensors.index.json", index)
-    spec = make.Checkpoint(
-        name="large", model_type="qwen2", config_form=4, vocab=VOCABULARY, hidden=HIDDEN,
-        intermediate=INTERMEDIATE, layers=layers, heads=HEADS, kv_heads=KEY_HEADS, head_dim=HEAD, tied=False,
-        rope_theta=1e6, sliding_window=131072, use_sliding_window=False, max_window_layers=layers,
-        final_norm=1.0, branch=0.5,
-    )  # fmt: skip
     (folder / "config.json").write_text(json.dumps(make.config(spec), indent=2))
 
 
-def cases(count: int, tokens: int) -> tuple[CaseInputs, ...]:
+def cases(count: int, tokens: int, vocabulary: int) -> tuple[CaseInputs, ...]:
     """Two rows each, of tokens that differ; the first is padded on the left in every other case."""
     found = []
     for number in range(count):
-        ids = np.random.Generator(np.random.PCG64(number)).integers(0, VOCABULARY, (2, tokens), np.int32)
+        ids = np.random.Generator(np.random.PCG64(number)).integers(0, vocabulary, (2, tokens), np.int32)
         mask = np.ones_like(ids)
         mask[0, : tokens // 3 * (number % 2)] = 0
         positions = np.maximum(mask.cumsum(1) - 1, 0).astype(np.int32) + 300 * number
@@ -194,11 +199,11 @@ def main() -> None:
     asked = parser.parse_args()
     start = time.perf_counter()
     if not asked.folder.exists():
-        write_checkpoint(asked.folder, asked.layers)
+        write_checkpoint(asked.folder, qwen2(asked.layers, 3584, 18944, 28, 4, VOCABULARY))
     written = time.perf_counter()
     request = Request(
         checkpoint=str(asked.folder), origin="folder", folder=asked.folder, config=read_config(asked.folder),
-        cases=cases(asked.cases, asked.tokens), dtypes=(asked.dtype,), keep=parse(asked.keep),
+        cases=cases(asked.cases, asked.tokens, VOCABULARY), dtypes=(asked.dtype,), keep=parse(asked.keep),
         memory=int(asked.memory * 1e9),
     )  # fmt: skip
     output = asked.output or asked.folder.with_suffix(".h5")

@@ -9,6 +9,9 @@ logits, and plain reads of the golden file and of the checkpoint. All are timed 
   warm    a port made anew, which reads its weights and is traced; what it compiles is in the cache
   again   the same port, the golden file opened anew, so that every payload is hashed again
 
+Then what replays are made of, each by itself: payloads hashed, components run, verdicts found, a port made, its
+parameters read. What `warm` takes beyond them is tracing, and reading what was compiled.
+
 Compilations are counted for the first two layers alone, and for all of them.
 """
 
@@ -19,7 +22,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +33,8 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from rich.console import Console
 from rich.table import Table
 
+from harness.compare.files import places
+from harness.compare.judge import judge
 from harness.model import Golden, Mode, Verdict
 from harness.replay.port import TRACE_INPUTS
 from harness.replay.session import Session, checked_factory, checkpoint_folder
@@ -41,6 +46,13 @@ class Time(NamedTuple):
 
     wall: float
     work: float
+
+    @classmethod
+    def now(cls) -> "Time":
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: "Time") -> "Time":
+        return Time(self.wall - start.wall, self.work - start.work)
 
 
 class Asked:
@@ -88,6 +100,42 @@ class Asked:
                 while stream.readinto(buffer):
                     pass
 
+    def hash(self) -> None:
+        file = GoldenFile.open(self._path)
+        for golden in self.goldens:
+            file.inputs(golden), file.output(golden)
+
+    def compare(self, session: Session) -> tuple[Time, Time]:
+        """All components run, and all verdicts found, one after the other: nothing is overlapped."""
+        file, port = session.file, session.port(self._dtype)
+        components, verdicts = [], []
+        for golden in self.goldens:
+            component, recorded, where = (
+                file.component(golden.component),
+                file.output(golden),
+                places(file, golden),
+            )
+            start = Time.now()
+            value = np.asarray(port.apply(component.name, file.inputs(golden))[component.name])
+            there = Time.now()
+            judge(component, golden, Mode.ISOLATED, value, recorded, where)
+            components.append(there.since(start))
+            verdicts.append(Time.now().since(there))
+        return total(components), total(verdicts)
+
+    def parts(self, kept: Session) -> dict[str, Time]:
+        """What replays are made of, each by itself. kept: one whose payloads are hashed already."""
+        components, verdicts = self.compare(kept)
+        made = timed(self._make, self._dtype)
+        port = self._make(self._dtype)
+        return {
+            "payloads hashed": timed(self.hash),
+            "components run": components,
+            "verdicts found": verdicts,
+            "a port made": made,
+            "its parameters read": timed(lambda: [value.nbytes for value in port.parameters().values()]),
+        }
+
     def of_layers(self, count: int) -> list[Golden]:
         """The goldens of the first layers, and of what is in none."""
         layers = re.compile(r"layers\.(\d+)\.")
@@ -96,9 +144,13 @@ class Asked:
 
 
 def timed(task: Callable[..., Any], *arguments: Any) -> Time:
-    start, work = time.perf_counter(), time.process_time()
+    start = Time.now()
     task(*arguments)
-    return Time(time.perf_counter() - start, time.process_time() - work)
+    return Time.now().since(start)
+
+
+def total(times: Iterable[Time]) -> Time:
+    return Time(*(sum(column) for column in zip(*times, strict=True)))
 
 
 @contextmanager
@@ -149,10 +201,11 @@ def measure(asked: Asked, rounds: int) -> dict[str, Time]:
         "warm": lambda: asked.replay(asked.session()),
         "again": lambda: asked.again(kept),
     }
-    times: dict[str, list[Time]] = {name: [] for name in tasks}
+    times: dict[str, list[Time]] = {}
     for _ in range(rounds):
-        for name, task in tasks.items():
-            times[name].append(timed(task))
+        found = {name: timed(task) for name, task in tasks.items()} | asked.parts(kept)
+        for name, spent in found.items():
+            times.setdefault(name, []).append(spent)
     return {name: median(each) for name, each in times.items()}
 
 
@@ -162,7 +215,7 @@ def main() -> None:
     parser.add_argument("--port", default="qwen_flax.port:make")
     parser.add_argument("--checkpoint")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--rounds", type=int, default=5, help="of each, in turns (at least 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each, in turns")
     options = parser.parse_args()
     asked, console = Asked(options), Console(width=120)
     with tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as every:
@@ -171,8 +224,8 @@ def main() -> None:
         for layers, found in (("2 layers", few), ("all layers", compiled)):
             told = ", ".join(f"{name} {n}" for name, n in found.most_common())
             console.print(f"compiled for {layers}: {told} (kinds and shapes: {len(asked.shapes)})")
-        found = measure(asked, max(5, options.rounds))
-    baseline = Time(*(sum(column) for column in zip(found["forward passes"], found["reading"], strict=True)))
+        found = measure(asked, options.rounds)
+    baseline = total((found["forward passes"], found["reading"]))
     title = f"{len(asked.goldens)} comparisons of {len(asked.cases)} cases, medians of {options.rounds}"
     table = Table(title=title)
     for column in ("", "seconds", "of CPU", "/ baseline", "of CPU"):

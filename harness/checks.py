@@ -13,6 +13,7 @@ from harness.errors import GoldensError
 from harness.marker import Comparison
 from harness.model import FactIn, Mode, Verdict
 from harness.replay.environment import platform_of_jax
+from harness.report.arisen import where_arisen
 from harness.report.result import Explanation, Result, with_listed
 from harness.report.wording import amount, details, explanation_line, finding, recorded_with
 from harness.settings import make_importable
@@ -57,6 +58,7 @@ class Sessions:
         self._with_pictures = with_pictures
         self._latest: tuple[_Key, Session] | None = None
         self._explained: dict[tuple[str, str, str, Mode], Told] = {}
+        self._arisen: dict[tuple[str, str, Mode], list[str]] = {}
 
     def session(self, comparison: Comparison, port: Any) -> "Session":
         """The session of this golden file, checkpoint and port. Raises GoldensError when there cannot be one."""
@@ -64,7 +66,7 @@ class Sessions:
         if self._latest is None or not self._latest[0].is_same(key):
             from harness.replay.session import Session
 
-            self._latest, self._explained = None, {}
+            self._latest, self._explained, self._arisen = None, {}, {}
             names, folder = self.traced.get(key.path), _folder(comparison)
             factory, said = _factory(comparison, port), comparison.tolerances
             pictures = self._pictures(comparison.file, port)
@@ -102,6 +104,20 @@ class Sessions:
             self._explained[key] = diagnose_one(session, folder, golden, result.mode)
         explanations, notes = self._explained[key]
         return [each for each in explanations if each.component == result.component], notes
+
+    def arisen(self, comparison: Comparison, result: Result, port: Any) -> list[str]:
+        """Where NaN or infinity first arose in the run that a failure is of."""
+        if result.arisen is None:
+            return []
+        file, key = comparison.file, (result.case, result.dtype, result.mode)
+        if result.mode is Mode.ISOLATED:
+            return [*where_arisen([result], file.order)]
+        if key not in self._arisen:
+            session, traced = self.session(comparison, port), self.traced.get(file.path)
+            goldens = file.select(cases=(result.case,), dtypes=(result.dtype,))
+            run = [session.result(g, result.mode) for g in goldens if not traced or g.component in traced]
+            self._arisen[key] = [*where_arisen(run, file.order)]
+        return self._arisen[key]
 
 
 def _folder(comparison: Comparison) -> Path | None:
@@ -208,15 +224,16 @@ class Goldens:
             pytest.xfail(f"{result.expected} ({finding(result)})")  # with --runxfail, it goes on
         if result.verdict is not Verdict.PASS:
             self.explanations, self.notes = self._sessions.explained(comparison, judged, port)
-            first = first_line(result, self.explanations)
-            self._fail("\n".join([first, *(f"  {line}" for line in self._behind(result))]))
+            behind = self._behind(result, self._sessions.arisen(comparison, result, port))
+            self._fail("\n".join([first_line(result, self.explanations), *(f"  {line}" for line in behind)]))
 
-    def _behind(self, result: Result) -> list[str]:
+    def _behind(self, result: Result, arisen: Collection[str]) -> list[str]:
         """The numbers, what explains them, where the golden is from, and how to run just this one again."""
         file = self.comparison.file
         told = recorded_with(file.contents.provenance)
         return [
             *details(result),
+            *arisen,
             *map(explanation_line, self.explanations),
             *self.notes,
             f"golden: {shown(file.path, self._root)}, digest {file.digest[:12]}{told and f', {told}'}",

@@ -80,11 +80,20 @@ def _is(path: Path, descriptor: int) -> bool:
         return False
 
 
+def parts_of(golden: Path) -> Path:
+    """The folder of the parts that `goldens record --resume` has of a golden file so far."""
+    return golden.with_name(f"{golden.name}.parts")
+
+
 def left_over(golden: Path) -> list[Path]:
     """Files that recordings of `golden` were writing when their processes ended."""
-    partial = re.compile(rf"{re.escape(golden.name)}(\.new)?\.(\d+)\.partial")
-    named = ((path, partial.fullmatch(path.name)) for path in golden.parent.iterdir())
-    return sorted(path for path, match in named if match and not _lives(int(match[2])))
+    own = re.compile(rf"{re.escape(golden.name)}(?:\.new)?\.(\d+)\.partial")
+    of_parts = re.compile(r".*\.(\d+)\.partial")
+    folder = parts_of(golden)
+    named = [(path, own.fullmatch(path.name)) for path in golden.parent.iterdir()]
+    if folder.is_dir():
+        named += [(path, of_parts.fullmatch(path.name)) for path in folder.iterdir()]
+    return sorted(path for path, match in named if match and not _lives(int(match[1])))
 
 
 def _lives(process: int) -> bool:

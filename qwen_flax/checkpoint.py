@@ -4,6 +4,7 @@ The table gives for every parameter its name in the reference and its path in th
 stores them; nothing is transposed, so that a parameter is read straight into its place.
 """
 
+import math
 import os
 import re
 import weakref
@@ -159,8 +160,11 @@ class Parameters(Mapping[str, Array]):
 
 
 def _filled(like: State, parameters: Mapping[str, Array]) -> State:
-    """Read by several threads at once: reading and converting hold no lock of the interpreter."""
-    leaves = list(nnx.to_flat_state(like))
+    """Read by several threads at once: reading and converting hold no lock of the interpreter.
+
+    The largest first, so that no thread is left alone with the embedding at the end.
+    """
+    leaves = sorted(nnx.to_flat_state(like), key=lambda leaf: -math.prod(leaf[1].shape))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         values = list(pool.map(lambda leaf: parameters[named(leaf[0])], leaves))
     filled: State = nnx.from_flat_state(

@@ -1,6 +1,7 @@
 """Generation: the prompts in one pass, then one token after another through the cache.
 
-A token is chosen on the device, by the step that computes its logits.
+A token is chosen on the device, by the step that computes its logits. That step is one program, launched once a token;
+a prompt is read part by part, as parts.py tells.
 """
 
 from collections.abc import Callable, Collection
@@ -19,11 +20,14 @@ from qwen_flax import sampling
 from qwen_flax.cache import Cache
 from qwen_flax.compiled import jit
 from qwen_flax.config import Config
+from qwen_flax.layers import Linear, TiedHead
 from qwen_flax.model import Model
+from qwen_flax.parts import Compile, InParts, part
 from qwen_flax.sampling import Settings
 from qwen_flax.sharding import constrained
 
 GREEDY = Settings()
+_seen = jit(sampling.seen, static_argnums=2)
 
 CAPACITY_STEP = 64
 """Caches have a multiple of this many slots, so that prompts of like length share one compiled step."""
@@ -75,22 +79,15 @@ def generate(
     dtype = str(model.embed_tokens.embedding.dtype)
     cache = caches.init(config, batch, capacity, dtype, cache_fill)
     # Slots after the prompt count as real from the start: until they are written, they lie in the future.
-    key_mask = jnp.asarray(np.pad(mask, ((0, 0), (0, capacity - length)), constant_values=1))
+    key_mask = np.pad(mask, ((0, 0), (0, capacity - length)), constant_values=1)
     positions = np.maximum(np.cumsum(mask, axis=1, dtype=np.int32) - 1, 0)
 
+    now = _State(cache, _seen(token_ids, mask != 0, config.vocab_size), jax.random.key(seed))
+    prompt = jax.device_put((token_ids, key_mask, positions, np.arange(length, dtype=np.int32)))
+    logits, token, now = _read(model, jit, settings, now, *prompt)
     graph, state = nnx.split(model)
-    there = sampling.seen(jnp.asarray(token_ids), jnp.asarray(mask != 0), config.vocab_size)
-    now = _State(cache, there, jax.random.key(seed))
     step = _compiled(graph, settings)
-    logits, token, now = step(
-        state,
-        now,
-        jnp.asarray(token_ids),
-        key_mask,
-        jnp.asarray(positions),
-        jnp.arange(length),
-    )
-    position = jnp.asarray(positions[:, -1:])
+    position = positions[:, -1:]
     tokens, kept, lengths = [np.asarray(token)], [logits], np.full(batch, max_new_tokens)
     ended = np.zeros(batch, bool)
     while True:
@@ -98,7 +95,7 @@ def generate(
         lengths[ending], ended = len(tokens), ended | ending
         if ended.all() or len(tokens) == max_new_tokens:
             break
-        index = jnp.asarray([length + len(tokens) - 1])
+        index = np.asarray([length + len(tokens) - 1], np.int32)
         position = position + 1
         logits, token, now = step(state, now, token, key_mask, position, index)
         tokens.append(np.where(ended[:, None], tokens[-1], np.asarray(token)))
@@ -131,29 +128,41 @@ def _compiled(graph: nnx.GraphDef[Any], settings: Settings) -> Callable[..., tup
 
 
 def _step(
-    graph: nnx.GraphDef[Any],
+    graph: nnx.GraphDef[Any], settings: Settings, state: nnx.State[Any, Any], now: _State, *inputs: Array
+) -> tuple[Array, Array, _State]:
+    """`_read` of a single token, as one program, in which a layer is traced once for all that are like it."""
+    return _read(nnx.merge(graph, state), jax.jit, settings, now, *inputs)
+
+
+def _read(
+    model: Model,
+    compiled: Compile,
     settings: Settings,
-    state: nnx.State[Any, Any],
     now: _State,
     token_ids: Array,
     attention_mask: Array,
     positions: Array,
     query_index: Array,
 ) -> tuple[Array, Array, _State]:
-    """Read tokens (B T) into the cache; give the logits (B V) after them, and the token that is chosen (B 1).
-
-    Compiles once for each prompt length, and once for a single token.
-    """
-    model = nnx.merge(graph, state)
-    x, cache = model.hidden(token_ids, attention_mask, positions, query_index, now.cache)
+    """Read tokens (B T) into the cache; give the logits (B V) after them, and the token that is chosen (B 1)."""
+    choose = part(compiled, _choose, model.lm_head, settings)
+    x, cache = InParts(model, compiled).hidden(token_ids, attention_mask, positions, query_index, now.cache)
     assert cache is not None, "there is one where one is given"
-    logits = model.lm_head(x[:, -1:])[:, 0]
-    choices = sampling.choices(logits.astype(jnp.float32), now.there, settings)
-    key, own = jax.random.split(now.key)
+    logits, token, there, key = choose(x, now.there, now.key)
+    return logits, token, _State(cache, there, key)
+
+
+def _choose(
+    lm_head: TiedHead | Linear, settings: Settings, x: Array, there: Array, key: Array
+) -> tuple[Array, Array, Array, Array]:
+    """The logits (B V) after x (B T C), the token that is chosen (B 1), and what `_State` has of the choice."""
+    logits = lm_head(x[:, -1:])[:, 0]
+    choices = sampling.choices(logits.astype(jnp.float32), there, settings)
+    key, own = jax.random.split(key)
     token = sampling.draw(own, choices) if settings.do_sample else jnp.argmax(choices, axis=-1)
-    there = now.there.at[jnp.arange(len(token)), token].set(True)
+    there = there.at[jnp.arange(len(token)), token].set(True)
     # Whole on every device: each process looks at them.
-    return constrained(logits), constrained(token[:, None].astype(jnp.int32)), _State(cache, there, key)
+    return constrained(logits), constrained(token[:, None].astype(jnp.int32)), there, key
 
 
 def _check_prompts(token_ids: np.ndarray, mask: np.ndarray, max_new_tokens: int) -> None:

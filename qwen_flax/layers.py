@@ -174,7 +174,9 @@ class Attention(nnx.Module):
 
         The product is rounded before it is scaled; the scale itself is not, as bfloat16 has no 128 ** -0.5.
         """
-        products = jnp.einsum("bhtd,bhsd->bhts", q, k, precision=lax.Precision.HIGHEST)
+        products = jnp.einsum(
+            "bhtd,bhsd->bhts", q, k, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+        ).astype(q.dtype)
         scaled: Array = products.astype(jnp.float32) * self.head_dim**-0.5
         return scaled.astype(q.dtype)
 
@@ -196,7 +198,9 @@ class Attention(nnx.Module):
     @sharded("dp", None, "tp")
     def context(self, probs: Array, v: Array) -> Array:
         """probs (B H T S), v (B H S D) -> (B T H·D)."""
-        heads = jnp.einsum("bhts,bhsd->bhtd", probs, v, precision=lax.Precision.HIGHEST)
+        heads = jnp.einsum(
+            "bhts,bhsd->bhtd", probs, v, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+        ).astype(v.dtype)
         return jnp.swapaxes(heads, 1, 2).reshape(heads.shape[0], heads.shape[2], -1)
 
 

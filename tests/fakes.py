@@ -5,6 +5,7 @@ The model: embed_tokens -> layers.0.q_proj -> layers.0.act -> lm_head, and the c
 
 import json
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -15,6 +16,7 @@ from harness.checkpoints import file_digests
 from harness.model import Case, Component, Contents, Floor, Golden, Parameter, Views
 from harness.replay.port import NotOffered
 from harness.store.layout import case_path, golden_group
+from harness.store.parts import Joining, Parts
 from harness.store.writer import GoldenWriter
 
 VOCABULARY, HIDDEN = 16, 4
@@ -149,7 +151,7 @@ def write_golden(
     provenance: Mapping[str, object] = {},
 ) -> Contents:
     """Record the model above into `path`, as if from `checkpoint`."""
-    origin = (
+    origin: dict[str, object] = (
         {
             "checkpoint_is": "folder",
             "checkpoint": str(checkpoint),
@@ -167,19 +169,44 @@ def write_golden(
             recorded_cases.append(Case(case, "prompt", "Hello", rows))
             for dtype in dtypes:
                 goldens += _record(writer, case, dtype, inputs, rows["token_ids"])
-        contents = Contents(
-            provenance={"recorded_at": "2030-01-01T00:00:00Z", **origin, **provenance},
-            config=CONFIG,
-            parameters=[
-                Parameter(name, "float32", value.shape, "0" * 64)
-                for name, value in zip(NAMES, weights("float32").values(), strict=True)
-            ],
-            components=COMPONENTS,
-            cases=recorded_cases,
-            goldens=goldens,
-        )
+        contents = contents_of(recorded_cases, goldens, origin | dict(provenance))
         writer.finish(contents)
     return contents
+
+
+def join(
+    writer: GoldenWriter, parts: Parts, cases: Collection[str], provenance: Mapping[str, object]
+) -> Contents:
+    """Of parts, those missing recorded first, what `write_golden` writes in one go."""
+    goldens: list[Golden] = []
+    joined: list[Case] = []
+    for seed, case in enumerate(cases):
+        joining = Joining(parts.part(case, partial(write_part, case=case, seed=seed)), writer)
+        joined.append(joining.case)
+        goldens += [joining.golden(component) for component in COMPONENTS]
+    return contents_of(joined, goldens, provenance)
+
+
+def contents_of(cases: list[Case], goldens: list[Golden], provenance: Mapping[str, object]) -> Contents:
+    return Contents(
+        provenance={"recorded_at": "2030-01-01T00:00:00Z", **provenance},
+        config=CONFIG,
+        parameters=[
+            Parameter(name, "float32", value.shape, "0" * 64)
+            for name, value in zip(NAMES, weights("float32").values(), strict=True)
+        ],
+        components=COMPONENTS,
+        cases=cases,
+        goldens=goldens,
+    )
+
+
+def write_part(writer: GoldenWriter, case: str, seed: int) -> Contents:
+    """One case of it, in float32, as a part of a recording."""
+    inputs = case_inputs(seed)
+    rows = {name: writer.tensor(case_path(case, name), value) for name, value in inputs.items()}
+    goldens = _record(writer, case, "float32", inputs, rows["token_ids"])
+    return Contents({}, {}, [], COMPONENTS, [Case(case, "prompt", "Hello", rows)], goldens)
 
 
 def _record(

@@ -16,6 +16,7 @@ from harness.cli.options import (
     mesh_of,
     open_file,
     port_of,
+    stdout_kept,
     write_json,
 )
 
@@ -75,10 +76,11 @@ def audit(
         shard=command.Shard.parse(shard) if shard else None,
         mesh=mesh_of(mesh),
     )
-    chosen = command.chosen_faults(question)
     errors = console(stderr=True)
-    asked = [command.select(open_file(path), question) for path in files]
-    audits = [command.audit(one, question, chosen, errors) for one in asked]
+    with stdout_kept():
+        chosen = command.chosen_faults(question)
+        asked = [command.select(open_file(path), question) for path in files]
+        audits = [command.audit(one, question, chosen, errors) for one in asked]
     told = errors if json else console()
     for one in audits:
         show_audit(one, audits, told, every)

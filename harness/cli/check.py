@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Dtypes, Json, Port, Timeout, console, open_file, port_of, write_json
+from harness.cli.options import (
+    Dtypes,
+    Json,
+    Port,
+    Timeout,
+    console,
+    open_file,
+    port_of,
+    stdout_kept,
+    write_json,
+)
 from harness.cli.record import recording
 from harness.cli.replay import tolerances_of
 from harness.errors import GoldensError
@@ -65,7 +75,8 @@ def check(
         timeout=timeout,
     )
     file = open_file(golden)
-    run = command.replay(file, question, errors)
+    with stdout_kept():
+        run = command.replay(file, question, errors)
     show_run(run, file.order, told)
     lines = _next_steps(run, named=port is not None, elsewhere=_elsewhere(file, checkpoint, folder))
     told.print("\n" + "\n".join(lines), markup=False, highlight=False, soft_wrap=True)

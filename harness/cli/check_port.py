@@ -10,10 +10,12 @@ from harness.cli.options import (
     Json,
     Mesh,
     Port,
+    Timeout,
     console,
     mesh_of,
     open_file,
     port_of,
+    stdout_kept,
     write_json,
 )
 
@@ -24,6 +26,7 @@ def check_port(
     checkpoint: Checkpoint = None,
     case: Cases = None,
     dtype: Dtypes = None,
+    timeout: Timeout = None,
     mesh: Mesh = None,
     json: Json = False,
 ) -> None:
@@ -36,10 +39,11 @@ def check_port(
     from harness.report.portcheck import show_portcheck
 
     question = command.Question(
-        port_of(port), checkpoint, tuple(case or ()), tuple(dtype or ()), mesh_of(mesh)
+        port_of(port), checkpoint, tuple(case or ()), tuple(dtype or ()), mesh_of(mesh, timeout), timeout
     )
     errors = console(stderr=True)
-    found = command.check(open_file(file), question, errors)
+    with stdout_kept():
+        found = command.check(open_file(file), question, errors)
     show_portcheck(found, errors if json else console())
     if json:
         write_json(found.to_json())

@@ -9,6 +9,9 @@ EXAMPLES = {
         "a checkpoint, its first and last layer only": (
             "goldens record --checkpoint CHECKPOINT -o model.h5 --keep layers=0,-1"
         ),
+        "a long recording; typed again after an interruption, it goes on": (
+            "goldens record goldens/suites/model.toml --resume"
+        ),
     },
     "fetch": {
         "name a file that lies elsewhere, as it is now, in goldens/remote.toml": (

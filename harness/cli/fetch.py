@@ -30,7 +30,7 @@ def fetch(
     Needs the extra [remote]. Other commands fetch what they are given by themselves; this does it beforehand.
     """
     from harness.remote.fetch import fetched, fetched_first
-    from harness.remote.pins import Pin, add_pin, is_url, pin_of, shown
+    from harness.remote.pins import Pin, add_pin, is_url, pin_of, refuse_password, shown
     from harness.store.reader import GoldenFile
 
     if pin is not None:
@@ -38,6 +38,7 @@ def fetch(
             raise GoldensError("--pin names one file: give it one URL, without a digest")
         if pin.exists():
             raise GoldensError(f"{pin} is a file of its own: pin another name, or take it away first")
+        refuse_password(names[0])
         found, path = fetched_first(names[0])
         GoldenFile.open(path)
         add_pin(pin, found)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Exclude, Include, Json, Port, console, port_of, write_json
+from harness.cli.options import Exclude, Include, Json, Port, console, port_of, stdout_kept, write_json
 from harness.errors import GoldensError
 from harness.model import Mode
 
@@ -86,7 +86,8 @@ def fuzz(
         name=name or f"fuzz-{seed}",
     )
     errors = console(stderr=True)
-    found = command.fuzz(question, errors)
+    with stdout_kept():
+        found = command.fuzz(question, errors)
     show_fuzz(found, errors if json else console())
     if json:
         write_json(found.to_json())

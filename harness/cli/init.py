@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Checkpoint, File, console, open_file
+from harness.cli.options import Checkpoint, File, console, open_file, stdout_kept
 from harness.errors import GoldensError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def init(
     from harness.whole import written_whole
 
     reference = Reference(golden)
-    with console(stderr=True).status(f"{model}: looking for what {file.name} has"):
+    with console(stderr=True).status(f"{model}: looking for what {file.name} has"), stdout_kept():
         loaded = load(model, lambda: str(checkpoint_folder(golden, checkpoint)), golden.dtypes[0])
         function = run_of(run) if run is not None else None
         proposal = propose(reference, inspect(loaded, function, reference), model)

@@ -3,6 +3,8 @@
 import enum
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,13 +106,16 @@ def port_of(named: str | None) -> str:
     return port_or_setting(named, Path.cwd())
 
 
-def mesh_of(named: str | None) -> Any:
-    """The mesh of devices that is named, if there is one: before JAX is asked for anything else."""
+def mesh_of(named: str | None, timeout: float | None = None) -> Any:
+    """The mesh of devices that is named, if there is one: before JAX is asked for anything else.
+
+    timeout: the seconds in which processes that share it have to come together
+    """
     if named is None:
         return None
     from harness.replay import mesh
 
-    made = mesh.mesh_of(named)
+    made = mesh.mesh_of(named, timeout)
     if mesh.processes(made) > 1:
         _keep_stdout()
     return made
@@ -121,6 +126,14 @@ def tells(mesh: Any) -> bool:
     from harness.replay.mesh import is_first
 
     return is_first(mesh)
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Inside, what a port prints goes to stderr. What was told before is told, even if the port ends the process."""
+    sys.stdout.flush()
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def _keep_stdout() -> None:
@@ -141,9 +154,10 @@ def console(stderr: bool = False, quiet: bool = False) -> "Console":
     """As wide as the terminal; where there is none, wide enough that no row is broken."""
     from rich.console import Console
 
-    console = Console(stderr=stderr, quiet=quiet)
+    file = sys.stderr if stderr else sys.stdout  # as it is now: see `stdout_kept`
+    console = Console(file=file, stderr=stderr, quiet=quiet)
     wide_enough = console.is_terminal or "COLUMNS" in os.environ
-    return console if wide_enough else Console(stderr=stderr, width=200, quiet=quiet)
+    return console if wide_enough else Console(file=file, stderr=stderr, width=200, quiet=quiet)
 
 
 def write_json(json: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Cases, Dtypes, Port, console, port_of
+from harness.cli.options import Cases, Dtypes, Port, console, port_of, stdout_kept
 from harness.errors import GoldensError
 
 
@@ -32,6 +32,13 @@ def record(
         bool,
         typer.Option("--dry-run", help="Only say how large the golden file would be, and what is dearest."),
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Record case by case, each into a part that is kept; go on with those that are there.",
+        ),
+    ] = False,
     case: Cases = None,
     from_port: Annotated[
         bool, typer.Option("--from-port", help="Record a port instead of the reference: its own past.")
@@ -47,9 +54,10 @@ def record(
     Needs the extra [record]. A golden file that is there stays: what differs from it waits beside it, as FILE.h5.new.
     """
     if from_port:
-        if suite is not None or keep or dry_run:
+        if suite is not None or keep or dry_run or resume:
             raise GoldensError(
-                "--from-port records what the golden file --like names has: leave out SUITE.toml, --keep and --dry-run"
+                "--from-port records what the golden file --like names has: leave out SUITE.toml, --keep, --dry-run "
+                "and --resume"
             )
         holds = _from_port(like, port, output, checkpoint, dtype, case)
         raise typer.Exit(0 if holds else 1)
@@ -59,6 +67,8 @@ def record(
         raise GoldensError(
             "nothing to record: name a SUITE.toml, or a checkpoint with --checkpoint DIR_OR_HUB_ID"
         )
+    if resume and dry_run:
+        raise GoldensError("--dry-run records nothing that --resume could go on with: give one of them")
     command = recording()
     asked = command.Asked(
         suite=suite,
@@ -67,6 +77,7 @@ def record(
         dtypes=tuple(dtype or ()),
         keep=tuple(keep or ()),
         cases=tuple(case or ()),
+        resume=resume,
     )
     if dry_run:
         command.plan_only(asked)
@@ -98,7 +109,9 @@ def _from_port(
         dtypes=tuple(dtype or ()),
         cases=tuple(case or ()),
     )
-    return from_port.record(asked, console(), console(stderr=True))
+    told, errors = console(), console(stderr=True)
+    with stdout_kept():
+        return from_port.record(asked, told, errors)
 
 
 def recording() -> ModuleType:

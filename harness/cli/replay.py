@@ -24,6 +24,7 @@ from harness.cli.options import (
     open_file,
     port_of,
     selected,
+    stdout_kept,
     tells,
     write_json,
 )
@@ -98,7 +99,7 @@ def replay(
         listed=parse_listed(unmeasured or ()),
         tolerances=tolerances_of(tolerances),
         timeout=timeout,
-        mesh=mesh_of(mesh),
+        mesh=mesh_of(mesh, timeout),
     )
     golden_files = [open_file(path) for path in files]
     _warn_of_unmatched(question.tolerances, golden_files)
@@ -107,7 +108,8 @@ def replay(
     told = errors if json else console(quiet=not first)
     runs = []
     for golden_file in golden_files:
-        run = command.replay(golden_file, question, errors)
+        with stdout_kept():
+            run = command.replay(golden_file, question, errors)
         show_run(run, golden_file.order, told, by_kind)
         if json and first:
             write_json(run.to_json())
@@ -146,13 +148,14 @@ def explain(
         always_diagnose=True,
         tolerances=tolerances_of(tolerances),
         timeout=timeout,
-        mesh=mesh_of(mesh),
+        mesh=mesh_of(mesh, timeout),
     )
     first = tells(question.mesh)
     errors = console(stderr=True, quiet=not first)
     holds = True
     for golden_file in [open_file(path) for path in files]:
-        run = command.replay(golden_file, question, errors)
+        with stdout_kept():
+            run = command.replay(golden_file, question, errors)
         show_explanations(run, errors if json else console(quiet=not first))
         if json and first:
             write_json(run.to_json())

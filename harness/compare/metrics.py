@@ -5,7 +5,7 @@ Only places with a real token are looked at: no padded row, and no padded key co
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,12 +68,17 @@ class Apart:
 
     def views(self, least: float = 0.0) -> Views:
         """As `views` has it."""
-        (row_error, row_reference), (channel_error, channel_reference) = self.rows, self.channels
-        return Views(
-            whole=_relative(row_error.sum(), row_reference.sum()),
-            row=_relative(row_error, _at_least(row_reference, least)),
-            channel=_relative(channel_error, _at_least(channel_reference, least)),
-        )
+        return relative(self.rows, self.channels, least)
+
+
+def relative(rows: Array, channels: Array, least: float = 0.0) -> Views:
+    """As `views` has it, from sums of squares of the error, and of the reference."""
+    (row_error, row_reference), (channel_error, channel_reference) = rows, channels
+    return Views(
+        whole=_ratio(row_error.sum(), row_reference.sum()),
+        row=_ratio(row_error, _at_least(row_reference, least)),
+        channel=_ratio(channel_error, _at_least(channel_reference, least)),
+    )
 
 
 def apart(port: Array, recorded: Array, axes: str, places: Places, atol: float = 0.0) -> Apart:
@@ -90,22 +95,8 @@ def views(error: Array, reference: Array, axes: str, places: Places, least: floa
     least: a row or channel that is smaller than this share of the median one counts as if it were that large. What is
         left where rounding cancels is noise, and says nothing of how large an error is
     """
-    return sized(error, reference, axes, places).views(least)
-
-
-def sized(error: Array, reference: Array, axes: str, places: Places) -> Apart:
-    """How large an error is, in the sums that views are made of."""
     error = np.broadcast_to(error, reference.shape)
-    return _apart(error, reference, axes, places, subtract=False)
-
-
-def joined(parts: Sequence[Apart]) -> Apart:
-    """Of tensors that have the same rows, and each channels of its own: as those of all channels side by side."""
-    return replace(
-        parts[0],
-        rows=sum(part.rows for part in parts),
-        channels=np.concatenate([part.channels for part in parts], axis=-1),
-    )
+    return _apart(error, reference, axes, places, subtract=False).views(least)
 
 
 def _apart(
@@ -152,7 +143,7 @@ def _at_least(powers: Array, share: float) -> Array:
     return np.maximum(powers, share**2 * np.median(there)) if share and there.size else powers
 
 
-def _relative(squares: Array, powers: Array) -> float:
+def _ratio(squares: Array, powers: Array) -> float:
     squares, powers = np.atleast_1d(squares), np.atleast_1d(powers)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(squares == 0, 0.0, squares / powers)

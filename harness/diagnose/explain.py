@@ -21,6 +21,7 @@ _MOST_FAILED, _MOST_PASSED = 6, 6
 _VARIANTS = 4
 """How many variants of one mistake are put into words, at most."""
 _ANGLES = "angles"
+_NOT_FINITE = "it makes NaN or infinity of what the reference makes numbers of"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def find(subject: Subject, component: Component, results: Sequence[Result]) -> F
     failed = [result for result in results if result.verdict is Verdict.FAIL]
     compared = [result for result in failed if result.error is not None]
     if not compared:
-        return Finding(component, None, text=failed[0].reason, named=_named(failed[0]))
+        text = _NOT_FINITE if failed[0].arisen is not None else failed[0].reason
+        return Finding(component, None, text=text, named=_named(failed[0]))
     dtype = min((result.dtype for result in compared), key=UNIT_ROUNDOFF.__getitem__)
     alike = [r for r in results if r.dtype == dtype and r.error is not None]
     strength = max(result.over_limit for result in alike)

@@ -29,6 +29,7 @@ from harness.model import Mode, Verdict
 from harness.record.reference import TORCH_DTYPES
 from harness.replay.environment import environment
 from harness.replay.port import Isolated, Port, load_port
+from harness.report.arisen import where_arisen
 from harness.report.result import Run, with_listed
 
 _DRAWS = 20
@@ -194,7 +195,7 @@ class _Found:
         return replace(
             run,
             explanations=explanations,
-            notes=notes,
+            notes=[*where_arisen(listed, session.file.order), *notes],
             logits=session.logits(),
             recorded=dict(session.file.contents.provenance),
             environment=environment(Path.cwd()),

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from harness.model import Verdict
 from harness.plugin.told import Collected, Told
+from harness.report.arisen import where_arisen
 from harness.report.result import Explanation, Picture, Place, Run
 from harness.report.wording import amount, counted, explained, failure_line, headline
 
@@ -33,8 +34,8 @@ class Conclusion:
         if run.first_wrong is not None:
             wrong = run.result(run.first_wrong)
             yield f"  {failure_line(wrong)}"
-            for line in [headline(wrong, run.results, run.order), *explained(run, wrong.component)]:
-                yield f"    {line}"
+            told = [headline(wrong, run.results, run.order), *explained(run, wrong.component)]
+            yield from (f"    {line}" for line in [*told, *where_arisen(run.results, run.order)])
 
     def _counts(self) -> str:
         """`4 pass, 5 fail, 2 unmeasured (1 listed), 1 could not be compared`; the last only if there are such."""
@@ -89,7 +90,7 @@ def _run(file: str, port: str, told: Sequence[Told], collected: Collected | None
     run = replace(
         run,
         explanations=_explanations(told, order),
-        notes=[*([absent] if absent else []), *notes],
+        notes=[*([absent] if absent else []), *where_arisen(run.results, order), *notes],
         verdict=Verdict.FAIL if absent else run.verdict,
     )
     if collected is None or of_file is None:

@@ -31,7 +31,10 @@ class Alone:
             whole.handed_out.keys() - whole.forward.values.keys()
         )  # what is wrong with these is said already
         steps = [c for c in asked.components if c.step is not None and c.name not in known]
-        self.troubles = [trouble for component in steps for trouble in self._of(component)]
+        self.troubles: list[Trouble] = []
+        for component in steps:
+            with asked.watched(component.name):
+                self.troubles += self._of(component)
 
     def _of(self, component: Component) -> Iterator[Trouble]:
         port = self._asked.port

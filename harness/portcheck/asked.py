@@ -1,6 +1,7 @@
 """What a port is asked: one case of a golden file, in one dtype."""
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +13,11 @@ from harness.model import Component, Golden
 from harness.portcheck.trouble import Trouble
 from harness.replay.port import TRACE_INPUTS, Arrays, Port, no_mapping
 from harness.replay.session import whole_shape
+from harness.replay.watch import UNWATCHED, Watch
 from harness.store.reader import GoldenFile
 
 Array = Any
+_PASS = "a whole run"
 
 
 class Broken(Exception):
@@ -27,12 +30,13 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """port: made in the dtype, and told the wiring."""
+    """port: made in the dtype, and told the wiring; watch: how long it may take for one answer."""
 
     file: GoldenFile
     port: Port
     case: str
     dtype: str
+    watch: Watch = UNWATCHED
 
     @cached_property
     def inputs(self) -> Arrays:
@@ -57,7 +61,8 @@ class Asked:
     def trace(self, names: Collection[str], port: Port | None = None) -> dict[str, Any]:
         """What `trace` hands out of these, nothing else, as it is. Raises Broken."""
         try:
-            outputs: Any = (port or self.port).trace(self.inputs, frozenset(names))
+            with self.watched(_PASS):
+                outputs: Any = (port or self.port).trace(self.inputs, frozenset(names))
         except Exception as error:
             raise Broken(
                 Trouble(
@@ -76,21 +81,25 @@ class Asked:
             raise Broken(
                 Trouble("trace", f"asked for {name} alone, `trace` has none", f"hand out {name} always")
             )
-        return copied(outputs[name])
+        return self.copied(outputs[name])
 
+    def watched(self, what: str) -> AbstractContextManager[None]:
+        """While the port gives one answer."""
+        return self.watch.over(f"{what} ({self.case} {self.dtype})")
 
-def copied(value: Any) -> Array:
-    """A numpy array that nobody can write to: neither the port, which may write into its own again, nor `apply`.
+    def copied(self, value: Any) -> Array:
+        """A numpy array that nobody can write to: neither the port, which may write into its own again, nor `apply`.
 
-    Raises Broken for what is none: JAX computes when an array is asked for, and a row of a table may find no value.
-    """
-    try:
-        array = np.array(value)
-    except Exception as error:
-        what = f"what `trace` hands out cannot be read: {told(error)}"
-        raise Broken(Trouble("trace", what, "mend the call, or the row of the table")) from error
-    array.flags.writeable = False
-    return array
+        Raises Broken for what is none: JAX computes when an array is asked for, and a row of a table may find no value.
+        """
+        try:
+            with self.watched(_PASS):
+                array = np.array(value)
+        except Exception as error:
+            what = f"what `trace` hands out cannot be read: {told(error)}"
+            raise Broken(Trouble("trace", what, "mend the call, or the row of the table")) from error
+        array.flags.writeable = False
+        return array
 
 
 def misshapen(value: Array, shape: tuple[int, ...], dtype: str) -> str:

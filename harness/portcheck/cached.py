@@ -63,7 +63,8 @@ class InParts:
         tokens = self._asked.inputs["token_ids"].shape[1]
         wanted = AskedInDecode({c.name: range(tokens) for c in self._components}, at_keys(self._components))
         try:
-            decoded = decode(port, self._asked.inputs, wanted, along_tokens(self._asked.file), read)
+            with self._asked.watched(f"a run {how} through a cache"):
+                decoded = decode(port, self._asked.inputs, wanted, along_tokens(self._asked.file), read)
         except Unfit as error:
             yield Trouble("step", str(error).replace("the port", "`step`", 1), _CONTRACT)
             return

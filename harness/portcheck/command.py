@@ -19,6 +19,7 @@ from harness.portcheck.trouble import Trouble, contradictions
 from harness.portcheck.whole import Whole
 from harness.replay.port import wired
 from harness.replay.session import NOT_OFFERED, checked_factory
+from harness.replay.watch import Watch
 from harness.store.reader import GoldenFile
 
 
@@ -27,6 +28,7 @@ class Question:
     """port: `MODULE:FACTORY`; checkpoint: where it is here; cases, dtypes: empty for one case, in every dtype.
 
     mesh: the devices to spread the port over, as a `jax.sharding.Mesh`
+    timeout: the seconds that the port may take for one answer
     """
 
     port: str
@@ -34,20 +36,23 @@ class Question:
     cases: tuple[str, ...]
     dtypes: tuple[str, ...]
     mesh: Any = None
+    timeout: float | None = None
 
 
 def check(file: GoldenFile, question: Question, progress: Console) -> PortCheck:
     """Ask the port all that it offers, on inputs of the golden file. Raises GoldensError."""
     chosen = _cases(file, question)
     factory = checked_factory(file, question.port, question.checkpoint, question.mesh)
-    found = _Found()
+    found, watch = _Found(), Watch(question.timeout)
     offered: list[Power] = []
     for dtype, cases in chosen.items():
-        port = wired(factory(dtype), file.contents.components)
-        offered = offered or powers(port)
+        with watch.over(f"its factory ({dtype})"):
+            port = wired(factory(dtype), file.contents.components)
+        with watch.over(f"its parameters or its config ({dtype})"):
+            offered = offered or powers(port)
         for case in cases:
             with progress.status(f"{file.path.name}: {case}, {dtype}"):
-                found.ask(Asked(file, port, case, dtype), once=case == cases[0])
+                found.ask(Asked(file, port, case, dtype, watch), once=case == cases[0])
     return PortCheck(
         format=FORMAT,
         golden=str(file.path),

@@ -23,8 +23,9 @@ def parameters(asked: Asked, whole: Whole) -> Iterator[Trouble]:
     if not isinstance(port, Weighted):
         return
     try:
-        found: Any = port.parameters()
-        own = {} if not isinstance(found, Mapping) else {name: np.asarray(x) for name, x in found.items()}
+        with asked.watched("its parameters"):
+            found: Any = port.parameters()
+            own = {} if not isinstance(found, Mapping) else {name: np.asarray(x) for name, x in found.items()}
     except NotOffered:
         return
     except Exception as error:
@@ -91,7 +92,8 @@ def _replaced(asked: Asked, whole: Whole, port: Weighted, own: Mapping[str, Arra
 
 def _logits(asked: Asked, port: Weighted, overrides: Mapping[str, Array]) -> Array:
     try:
-        other: Port = wired(port.with_parameters(overrides), asked.file.contents.components)
+        with asked.watched(f"another {some_of(list(overrides))}"):
+            other: Port = wired(port.with_parameters(overrides), asked.file.contents.components)
     except Exception as error:
         what = f"`with_parameters` of {some_of(list(overrides))} raised {told(error)}"
         raise Broken(Trouble("with_parameters", what, "")) from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.errors import nearest
 from harness.model import CASE, LOGITS, Component, Mode, Verdict
-from harness.portcheck.asked import Asked, Broken, copied, misshapen
+from harness.portcheck.asked import Asked, Broken, misshapen
 from harness.portcheck.trouble import Trouble, difference
 from harness.replay.forward import Forward
 
@@ -54,7 +54,7 @@ class Whole:
             if component.name not in outputs:
                 continue
             try:
-                value = copied(outputs[component.name])
+                value = self._asked.copied(outputs[component.name])
             except Broken as broken:
                 self.troubles.append(replace(broken.trouble, component=component))
                 continue
@@ -153,7 +153,8 @@ class Whole:
         """How another pass has something else of a component; empty if it has not. Raises Broken."""
         if component.name not in outputs:
             return "nothing at all"
-        value, there = copied(outputs[component.name]), self.forward.values[component.name]
+        value = self._asked.copied(outputs[component.name])
+        there = self.forward.values[component.name]
         wrong = misshapen(value, there.shape, self._asked.dtype)
         if wrong:
             return f"it {wrong}"

@@ -31,10 +31,12 @@ from harness.record.plan import found_by, planned
 from harness.record.recorder import Request
 from harness.record.recorder import record as write_goldens
 from harness.record.reference import TORCH_DTYPES, embedding_rms
+from harness.record.resumed import Resuming
 from harness.report.contents import size
 from harness.report.plan import shares, show_plan
-from harness.review.pending import pending_of, refuse_other_origin
-from harness.review.settle import golden_there, settle
+from harness.review.pending import pending_of
+from harness.review.settle import recording, settle
+from harness.store.parts import Parts, found, remove
 from harness.store.reader import GoldenFile
 from harness.suite import (
     Suite,
@@ -45,7 +47,7 @@ from harness.suite import (
     prompts_of,
 )
 from harness.weights import Weights
-from harness.whole import alone
+from harness.whole import parts_of
 
 LARGE = 100_000_000
 """From so many bytes on, a recording says beforehand how large it will be."""
@@ -53,7 +55,10 @@ LARGE = 100_000_000
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says. Without a suite, the default one; what is empty or None is the suite's own."""
+    """What the command line says. Without a suite, the default one; what is empty or None is the suite's own.
+
+    resume: go on with a recording in parts, or begin one
+    """
 
     suite: Path | None
     checkpoint: str | None
@@ -61,6 +66,7 @@ class Asked:
     dtypes: tuple[str, ...]
     keep: tuple[str, ...]
     cases: tuple[str, ...]
+    resume: bool = False
 
 
 def record(asked: Asked) -> bool:
@@ -70,22 +76,42 @@ def record(asked: Asked) -> bool:
     as it is, and one that does not is written beside it as NAME.h5.new. False if there is such a difference.
     """
     plan = _plan(asked)
-    with alone(plan.golden, _tell):
-        return _record(plan)
+    pending, folder = pending_of(plan.golden), parts_of(plan.golden)
+    with recording(plan.golden, {}, _tell) as old:
+        request = _request(plan)
+        if asked.resume:
+            _write_in_parts(request, pending, folder)
+        else:
+            _write(request, pending, folder)
+        recorded = GoldenFile.open(pending)
+        _tell_modules(recorded.contents.provenance.get("modules", {}))
+        _warn(blind_spots(recorded, Weights(request.folder)))
+        holds = settle(old, plan.golden, Console(highlight=False, soft_wrap=True))
+        left = found(folder)
+        remove(folder)
+        if left and not asked.resume:
+            _tell(f"{folder}: removed, an interrupted recording left it")
+        return holds
 
 
-def _record(plan: Suite) -> bool:
-    console = Console(highlight=False, soft_wrap=True)
-    old, pending = golden_there(plan.golden), pending_of(plan.golden)
-    if old is not None:
-        refuse_other_origin(plan.golden, {})
-    request = _request(plan)
-    with _progress(request, plan.golden.parent) as progress:
+def _write(request: Request, pending: Path, folder: Path) -> None:
+    """In one go. What parts of an interrupted recording are there stay until this one is whole."""
+    if there := len(found(folder)):
+        parts = f"{there} parts" if there > 1 else "one part"
+        _tell(f"{folder}: {parts} of an interrupted recording, which --resume goes on with; not used now")
+    with _progress(request, pending.parent) as progress:
         write_goldens(request, pending, progress)
-    recorded = GoldenFile.open(pending)
-    _tell_modules(recorded.contents.provenance.get("modules", {}))
-    _warn(blind_spots(recorded, Weights(request.folder)))
-    return settle(old, plan.golden, console)
+
+
+def _write_in_parts(request: Request, pending: Path, folder: Path) -> None:
+    parts = Parts(folder, _tell)
+    with _progress(request, pending.parent, parts) as progress:
+        write_goldens(request, pending, progress, Resuming(request, parts))
+    try:
+        parts.refuse_unless_in(GoldenFile.open(pending))
+    except GoldensError:
+        pending.unlink()
+        raise
 
 
 def plan_only(asked: Asked) -> None:
@@ -174,10 +200,10 @@ def _seen_from(plan: Suite) -> str:
 
 
 class _Bar:
-    """folder: where the golden file goes"""
+    """folder: where the golden file goes; parts: those it is recorded in"""
 
-    def __init__(self, progress: Progress, request: Request, folder: Path) -> None:
-        self._progress, self._request, self._folder = progress, request, folder
+    def __init__(self, progress: Progress, request: Request, folder: Path, parts: Parts | None) -> None:
+        self._progress, self._request, self._folder, self._parts = progress, request, folder, parts
         self._task = progress.add_task("loading the reference", total=None)
 
     def found(self, components: list[Component], kept: list[Component], model: nn.Module) -> None:
@@ -185,15 +211,20 @@ class _Bar:
         wanted = planned(self._request, components, kept, model)
         plan = wanted.plan()
         free = shutil.disk_usage(self._folder).free
-        if plan.nbytes > free:
+        needed = plan.nbytes + self._in_parts(plan.nbytes)
+        if needed > free:
             less = replace(wanted, keep=replace(wanted.keep, tokens=None, sample=8)).plan()
             raise GoldensError(
-                f"{size(plan.nbytes)} would be written to {self._folder}, where {size(free)} are free: keep less; "
-                f"with --keep tokens=sample:8 it is {size(less.nbytes)}"
+                f"{size(needed)} would be written to {self._folder}, where {size(free)} are free: keep less; "
+                f"with --keep tokens=sample:8 it is {size(less.nbytes + self._in_parts(less.nbytes))}"
             )
         if plan.nbytes >= LARGE:
             told = ", ".join(f"{share} {part}" for part, _, share in shares(plan)[:3])
             self._progress.console.print(f"writing {size(plan.nbytes)}: {told}", markup=False)
+
+    def _in_parts(self, nbytes: int) -> int:
+        """What is written beside a golden file of so many bytes, until it is whole."""
+        return 0 if self._parts is None else max(0, nbytes - self._parts.nbytes)
 
     def start(self, total: int) -> None:
         self._progress.update(self._task, total=total)
@@ -203,7 +234,7 @@ class _Bar:
 
 
 @contextmanager
-def _progress(request: Request, folder: Path) -> Iterator[_Bar]:
+def _progress(request: Request, folder: Path, parts: Parts | None = None) -> Iterator[_Bar]:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:60}"),
@@ -213,4 +244,4 @@ def _progress(request: Request, folder: Path) -> Iterator[_Bar]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield _Bar(progress, request, folder)
+        yield _Bar(progress, request, folder, parts)

@@ -7,14 +7,18 @@ import torch
 
 from harness.kinds.table import STEPS
 from harness.model import Component
-from harness.record.chains import Chains, Weights
+from harness.record.chains import Chains
 from harness.record.decoder import Decoder
 from harness.record.floors import WHOLE, Depth, Floors, Recorded
 from harness.record.modules import Copy, is_module
 from harness.record.sections import last_uses
+from harness.record.steps import Weights
 
-AT_ONCE = 2**23
-"""Parameters that are cast to float64 at once: the head of a large model would fill gigabytes."""
+AT_ONCE = 2**21
+"""Parameters that are cast to float64 at once: the head of a large model would fill gigabytes.
+
+So few that memory is used again and not asked for anew each time, which costs as much as the product.
+"""
 
 
 class Evaluations:

@@ -84,14 +84,10 @@ class Recorded:
         return select_rows(tensor, axes, self.tokens[tokens])
 
     def inputs(self, component: Component) -> Captured:
-        """What the reference gave to a component, in float64, at the token positions that are recorded."""
+        """What the reference gave to a component, at the token positions that are recorded."""
         arguments = STEPS[component.step or ""].arguments
         tokens = self.tokens_of(component)
         return {
-            argument: _widened(self.seen(source, arguments[argument], tokens))
+            argument: self.seen(source, arguments[argument], tokens)
             for argument, source in component.inputs.items()
         }
-
-
-def _widened(value: Tensor) -> Tensor:
-    return value.double() if value.is_floating_point() else value

@@ -26,12 +26,11 @@ from harness.record.port_runs import PortRun
 from harness.replay.environment import environment
 from harness.replay.port import Port, wired
 from harness.replay.session import checked_factory, checkpoint_folder
-from harness.review.pending import pending_of, refuse_other_origin
-from harness.review.settle import golden_there, settle
+from harness.review.pending import pending_of
+from harness.review.settle import recording, settle
 from harness.store.layout import case_path, golden_group
 from harness.store.reader import GoldenFile
 from harness.store.writer import GoldenWriter
-from harness.whole import alone
 
 Array = Any
 _SHARED = ("checkpoint_files", "architecture")
@@ -52,14 +51,16 @@ class Asked:
 
 def record(asked: Asked, console: Console, errors: Console) -> bool:
     """Record, and say on `console` what became of it. False if it differs from the file that is there."""
-    with alone(asked.output, lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True)):
-        return _record(asked, console, errors)
+
+    def told(line: str) -> None:
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with recording(asked.output, {"port": asked.port}, told) as old:
+        _write(asked, GoldenFile.open(asked.like), errors)
+        return settle(old, asked.output, console)
 
 
-def _record(asked: Asked, console: Console, errors: Console) -> bool:
-    frame, old = GoldenFile.open(asked.like), golden_there(asked.output)
-    if old is not None:
-        refuse_other_origin(asked.output, {"port": asked.port})
+def _write(asked: Asked, frame: GoldenFile, errors: Console) -> None:
     wanted = frame.select(cases=asked.cases, dtypes=asked.dtypes)
     factory = checked_factory(frame, asked.port, asked.checkpoint)
 
@@ -78,7 +79,6 @@ def _record(asked: Asked, console: Console, errors: Console) -> bool:
                 goldens += _Recording(writer, frame, cases[name], values).goldens(run.goldens)
         writer.finish(_contents(asked, frame, cases, goldens))
     _tell_missing(wanted, goldens, errors)
-    return settle(old, asked.output, console)
 
 
 def _runs(

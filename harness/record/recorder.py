@@ -1,6 +1,6 @@
 """Record a suite: run the reference on every case in every dtype, and write goldens with their floors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from harness.record.modules import calls
 from harness.record.sections import last_uses, sections
 from harness.record.shapes import shapes_of
 from harness.record.watch import Captured
-from harness.store.writer import GoldenWriter
+from harness.store.writer import GoldenWriter, Writer
 
 CASE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
 TOKENS_AT_ONCE = 512
@@ -46,19 +46,12 @@ class Progress(Protocol):
     def step(self, done: str) -> None: ...
 
 
-class Writer(Protocol):
-    """Where tensors go: a golden file, or memory."""
+class Records(Protocol):
+    """Records cases in one dtype: a `Recorder`, or what goes on with an interrupted one."""
 
-    def tensor(self, path: str, array: np.ndarray, repeats: int = 1) -> int:
-        """Keep one payload, and return its row in the tensor table.
+    def whole(self, cases: list[tuple[CaseInputs, Case]], keep: Keep) -> list[Golden]: ...
 
-        repeats: along the second axis each entry is there so many times in a row
-        """
-        ...
-
-    def link(self, path: str, row: int) -> None:
-        """Show the payload of `row` under `path` as well."""
-        ...
+    def generation(self, writing: Writing) -> tuple[Case, list[Golden], list[Fact]]: ...
 
 
 class Silent:
@@ -99,8 +92,16 @@ class Request:
     memory: int | None = None
 
 
-def record(request: Request, output: Path, progress: Progress) -> None:
-    """Write the golden file `output`. It appears under its name only when it is complete."""
+def record(
+    request: Request,
+    output: Path,
+    progress: Progress,
+    resuming: Callable[["Recorder", Mapping[str, Any]], Records] | None = None,
+) -> None:
+    """Write the golden file `output`. It appears under its name only when it is complete.
+
+    resuming: gives what records in place of the recorder; it is told the provenance
+    """
     with GoldenWriter(output) as writer:
         once = [(inputs, write_case(writer, inputs, request.keep)) for inputs in request.cases]
         cases = [case for _, case in once]
@@ -125,14 +126,15 @@ def record(request: Request, output: Path, progress: Progress) -> None:
                 provenance |= reference.provenance(request.checkpoint, request.origin, request.folder, model)
                 facts += facts_of_checkpoint(request, model, components)
             recorder = Recorder(writer, decoder, components, kept, dtype, progress)
+            records: Records = recorder if resuming is None else resuming(recorder, provenance)
             for group in _groups(once):
-                goldens += recorder.whole(group, request.keep)
+                goldens += records.whole(group, request.keep)
             for writing in request.generations:
-                case, found, told = recorder.generation(writing)
+                case, found, told = records.generation(writing)
                 cases.append(case)
                 goldens += found
                 facts += told
-            del model, decoder, recorder  # the next dtype's model need not fit in memory beside this one
+            del model, decoder, recorder, records  # need not fit in memory beside the next dtype's
         writer.finish(
             Contents(
                 provenance=provenance,

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_EXPONENT = 0x7FF0000000000000
+"""The bits of a float64 that say which power of two it is at or above."""
+
 
 class TorchArrays:
     """Operations in one model dtype: narrow is that dtype, wide at least float32."""
@@ -59,8 +62,8 @@ class TorchArrays:
         return x.sum(-1, keepdim=True)
 
     def binade(self, x: Tensor) -> Tensor:
-        mantissa, _ = torch.frexp(x)  # of 0.5 and above, below 1, with the sign of x
-        return torch.where(x == 0, x, x / (2 * mantissa))
+        """A float64 without its sign and mantissa; 0 for one too small to be normal."""
+        return (x.double().view(torch.int64) & _EXPONENT).view(torch.float64)
 
     def greatest(self, x: Tensor) -> Tensor:
         return x.amax(-1, keepdim=True)

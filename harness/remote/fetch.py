@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from harness.caches import cache_folder
 from harness.errors import GoldensError, first_line
 from harness.remote.pins import Pin, is_url, pin_of, shown
 
@@ -51,13 +52,6 @@ def fetched_first(url: str) -> tuple[Pin, Path]:
     """Fetch what nobody has pinned yet, and say what to pin."""
     digest = _download(url, None)
     return Pin(url, digest), _place(digest, url)
-
-
-def cache_folder() -> Path:
-    """`GOLDENS_CACHE`, or flax-goldens among the user's caches."""
-    own = os.environ.get("GOLDENS_CACHE")
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(caches) / "flax-goldens"
 
 
 def _place(digest: str, url: str) -> Path:

@@ -74,6 +74,16 @@ def shown(url: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
+def refuse_password(url: str) -> None:
+    """Raise GoldensError for a URL with a password: who pins a file shares its URL."""
+    authority = url.partition("://")[2].partition("/")[0]
+    if ":" in authority.rpartition("@")[0]:
+        raise GoldensError(
+            f"{shown(url)} is given with a password, and {PINS} is there to be shared: pin it without, and put the "
+            "password into fsspec's own settings"
+        )
+
+
 def pin_of(path: Path) -> Pin | None:
     """Where the golden file that would be at `path` is, if the `remote.toml` beside it says so."""
     pins = path.parent / PINS

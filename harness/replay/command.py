@@ -19,6 +19,7 @@ from harness.replay.modes import modes_of
 from harness.replay.order import as_told
 from harness.replay.session import Recorded, Session, checked_factory, checkpoint_folder, in_order
 from harness.replay.watch import Watch
+from harness.report.arisen import where_arisen
 from harness.report.result import Place, Run, with_listed
 from harness.settings import port_setting
 from harness.store.reader import GoldenFile
@@ -108,7 +109,8 @@ def replay(file: GoldenFile, question: Question, progress: Console) -> Run:
         with progress.status(f"{file.path.name}: looking for what explains it"):
             explanations, notes = diagnose(session, folder, judged)
         run = replace(run, explanations=explanations, notes=notes)
-    return replace(run, notes=[*run.notes, *advise(file.contents.components, results)])
+    arisen = where_arisen(results, file.order)
+    return replace(run, notes=[*arisen, *run.notes, *advise(file.contents.components, results)])
 
 
 def _places(file: GoldenFile, question: Question, selection: Sequence[Recorded]) -> list[Place]:

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from pathlib import Path
+
+from harness.caches import cache_folder
+from harness.errors import GoldensError
 
 
 def keep_compilations() -> None:
@@ -13,19 +15,13 @@ def keep_compilations() -> None:
     jax = sys.modules.get("jax")
     if jax is None or jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
-    folder = _folder()
     try:
+        folder = cache_folder() / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a home that nobody can write to, or none
+    except (OSError, GoldensError):  # a home that nobody can write to, or none
         return
     if not os.access(folder, os.W_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _folder() -> Path:
-    """In the user's folder for what may be deleted at any time."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "goldens" / "compiled"

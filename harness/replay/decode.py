@@ -6,7 +6,7 @@ its tokens, each component must be what the reference put out; and the cache mus
 out, in the slots of their tokens, and nothing else anywhere.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +14,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from harness.kinds.table import at_keys
 from harness.model import Component, Golden
 from harness.replay.miswritten import Miswritten, Written, by_slot
 from harness.replay.port import Arrays, Cached, no_mapping
+from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
 Array = Any
@@ -102,6 +104,15 @@ class Decoded:
     def cached(self, component: Component, recorded: Array, written: str, tokens: Sequence[int]) -> Array:
         """What the cache held of the component `written` at `tokens`. Raises Unfit."""
         return self._slots(self.cache[written], component, recorded, tokens)
+
+    def in_step(self, result: Result) -> Result:
+        """With the step in which NaN or infinity came up, if it did."""
+        if result.arisen is None:
+            return result
+        last = len(self.read) - 1
+        token = result.arisen.at.get("T", 0)
+        step = last if result.component in self.asked.at_keys else bisect_right(self.read, token)
+        return replace(result, arisen=replace(result.arisen, step=step))
 
     @cached_property
     def _wanted(self) -> list[frozenset[str]]:

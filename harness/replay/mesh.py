@@ -7,11 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import GoldensError, first_line
+from harness.replay.watch import leaving_after
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
 _AXIS = re.compile(r"([A-Za-z_]\w*)=([1-9]\d*)")
+_PATIENCE = 300.0
+"""Seconds for processes to come together, where nobody says how many: those that JAX has by default."""
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -26,17 +29,18 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 
 @cache
-def mesh_of(text: str) -> "Mesh":
+def mesh_of(text: str, timeout: float | None = None) -> "Mesh":
     """The mesh `dp=2,tp=4`, of the devices that JAX has. Raises GoldensError where these are too few.
 
-    Where JAX_COORDINATOR_ADDRESS is set, this process first joins those that share the mesh. A CPU stands for as
-    many devices as are asked for: that has to be said before JAX looks at it, so a mesh comes before anything else.
+    Where JAX_COORDINATOR_ADDRESS is set, this process first joins those that share the mesh, or leaves after `timeout`
+    seconds. A CPU stands for as many devices as are asked for: that has to be said before JAX looks at it, so a mesh
+    comes before anything else.
     """
     sizes = parse_mesh(text)
     import jax
 
     config: Any = jax.config
-    count, shared = math.prod(sizes.values()), _join()
+    count, shared = math.prod(sizes.values()), _join(timeout or _PATIENCE)
     if count % shared:
         raise GoldensError(
             f"mesh {text} is {count} devices, which {shared} processes cannot share evenly: "
@@ -80,10 +84,11 @@ def _flags() -> str:
     return os.environ.get("XLA_FLAGS", "")
 
 
-def _join() -> int:
+def _join(timeout: float) -> int:
     """Join the processes that share a mesh, if there are any. Returns how many they are.
 
-    What the environment leaves out, JAX asks a cluster for that it knows (Slurm, MPI, Kubernetes, TPU).
+    What the environment leaves out, JAX asks a cluster for that it knows (Slurm, MPI, Kubernetes, TPU). Where its own
+    time for that is over, it aborts with a stack trace, so that this process has to leave before.
     """
     if "JAX_COORDINATOR_ADDRESS" not in os.environ:
         return 1
@@ -92,16 +97,28 @@ def _join() -> int:
     if not jax.distributed.is_initialized():
         # Computed one after another, sums over devices meet in all processes in the same order.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+        count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
+        longer = math.ceil(timeout) + 60
         try:
-            jax.distributed.initialize(
-                num_processes=_number("JAX_NUM_PROCESSES"), process_id=_number("JAX_PROCESS_ID")
-            )
+            with leaving_after(timeout, _not_together(timeout, number)):
+                jax.distributed.initialize(
+                    num_processes=count, process_id=number, initialization_timeout=longer
+                )
         except (ValueError, RuntimeError) as error:
             raise GoldensError(
                 f"the processes of JAX_COORDINATOR_ADDRESS={os.environ['JAX_COORDINATOR_ADDRESS']} cannot be joined: "
                 f"{first_line(error)}"
             ) from error
     return _number("JAX_NUM_PROCESSES") or 1
+
+
+def _not_together(timeout: float, number: int | None) -> str:
+    here = "" if number is None else f", of which this is number {number},"
+    return (
+        f"the processes of JAX_COORDINATOR_ADDRESS={os.environ['JAX_COORDINATOR_ADDRESS']}{here} did not come together "
+        f"within {timeout:g} s: start each of them, number 0 on the host of that address, and see that its port is "
+        "free and can be reached"
+    )
 
 
 def _number(name: str) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from harness.checkpoints import refuse_other, resolve
+from harness.compare.arisen import arisen
 from harness.compare.files import places
 from harness.compare.judge import failed, judge, unmeasured
 from harness.compare.logits import LogitsSummary, Rows, merged, rows, summarise
@@ -188,7 +189,7 @@ class Session:
         try:
             if decoded.offers(component.name):
                 value = decoded.output(component, recorded)
-                result = self._compared(component, golden, Mode.DECODE, value)
+                result = decoded.in_step(self._compared(component, golden, Mode.DECODE, value))
             if written in decoded.cache and result.verdict is not Verdict.FAIL:
                 if written in decoded.miswritten:
                     return failed(component, golden, Mode.DECODE, decoded.miswritten[written].says)
@@ -271,6 +272,9 @@ class Session:
         place = Place(golden.component, golden.case, golden.dtype, mode)
         allowed = self._tolerances.allowed(place, platform_of_jax())
         result = judge(component, golden, mode, value, recorded, where, allowed)
+        if result.verdict is Verdict.FAIL and result.error is None:
+            tokens = self.file.case_inputs(golden.case)[golden.tokens]
+            result = replace(result, arisen=arisen(value, recorded, component.axes, where, tokens))
         if self._pictures is not None:
             self._pictures.offer(component, result, value, recorded, where)
         return result
@@ -297,7 +301,8 @@ def _in_cache(result: Result) -> Result:
     if result.verdict is not Verdict.FAIL:
         return result
     found = "the cache holds something else in the end"
-    return replace(result, reason=f"{found}: {result.reason}" if result.reason else found)
+    # What is computed came up elsewhere, and was judged there.
+    return replace(result, reason=f"{found}: {result.reason}" if result.reason else found, arisen=None)
 
 
 def logits_rows(file: GoldenFile, golden: Golden, port: Array) -> Rows:

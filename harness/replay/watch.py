@@ -1,4 +1,4 @@
-"""A port that does not come back. What XLA runs hears no signal, so no exception ends it: the command leaves."""
+"""What does not come back. What XLA runs hears no signal, so no exception ends it: the command leaves."""
 
 import faulthandler
 import logging
@@ -24,26 +24,32 @@ class Watch:
         if self.seconds is None:
             yield
             return
-        timer = Timer(self.seconds, _leave, (asked, self.seconds))
-        timer.daemon = True
-        timer.start()
-        try:
+        sentence = (
+            f"the port did not come back from {asked} within {self.seconds:g} s: mend what does not end there, "
+            "or give it longer with --timeout"
+        )
+        with leaving_after(self.seconds, sentence):
             yield
-        finally:
-            timer.cancel()
 
 
 UNWATCHED = Watch()
 
 
-def _leave(asked: str, seconds: float) -> None:
+@contextmanager
+def leaving_after(seconds: float, sentence: str) -> Iterator[None]:
+    """Inside, when the time is over, the process ends with the sentence and exit status 2."""
+    timer = Timer(seconds, _leave, (sentence,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _leave(sentence: str) -> None:
     if _LOG.isEnabledFor(logging.DEBUG):
         faulthandler.dump_traceback(file=2)
     sys.stdout.flush()
-    print(
-        f"goldens: the port did not come back from {asked} within {seconds:g} s: mend what does not end there, "
-        "or give it longer with --timeout",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"goldens: {sentence}", file=sys.stderr, flush=True)
     os._exit(2)

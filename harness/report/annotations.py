@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from harness.model import Verdict
+from harness.report.arisen import where_arisen, without_followers
 from harness.report.result import Result, Run
 from harness.report.wording import counted, explained, failure_line, headline
 
@@ -30,7 +31,8 @@ def _headline(run: Run, first: Result | None) -> str:
         return _command("error", f"{run.golden} does not hold", "\n".join([counted(run), *run.notes]))
     if run.first_wrong is None:
         return _error(run, first)
-    return _error(run, first, [headline(first, run.results, run.order), *explained(run, first.component)])
+    told = [headline(first, run.results, run.order), *explained(run, first.component)]
+    return _error(run, first, [*told, *where_arisen(run.results, run.order)])
 
 
 def _error(run: Run, result: Result, further: Sequence[str] = ()) -> str:
@@ -43,7 +45,7 @@ def _others(run: Run, first: Result | None) -> list[Result]:
     """What else keeps a run from holding, without what only follows from the first wrong component."""
     return [
         result
-        for result in run.results
+        for result in without_followers(run.results, run.order)
         if _unexcused(result)
         and result is not first
         and (first is None or result.mode is first.mode or result.verdict is Verdict.UNMEASURED)

@@ -26,6 +26,19 @@ class Worst(msgspec.Struct, frozen=True):
     golden: float
 
 
+class Arisen(msgspec.Struct, frozen=True):
+    """NaN and infinities that a port has where the golden has numbers.
+
+    count: how many; at: each axis of the first one -> its index, T as the case counts its tokens; port: what it is
+    step: in decode, after how many earlier parts of the case it came up; 0 is what was read first, at once
+    """
+
+    count: int
+    at: dict[str, int]
+    port: float
+    step: int | None = None
+
+
 class Result(msgspec.Struct, frozen=True):
     """One component, in one case, dtype and mode.
 
@@ -37,6 +50,7 @@ class Result(msgspec.Struct, frozen=True):
     tolerance: who says what passes, and why, if it is not the noise floor: a marker, or a row of the tolerance file
     expected: why it may fail, if somebody said so beforehand
     unexpected: why it was expected to fail, if it passes; its verdict is to fail, for that
+    arisen: where NaN and infinities are that the golden does not have, if there are any
     """
 
     component: str
@@ -54,6 +68,7 @@ class Result(msgspec.Struct, frozen=True):
     tolerance: str = ""
     expected: str = ""
     unexpected: str = ""
+    arisen: Arisen | None = None
 
     @property
     def is_wrong(self) -> bool:

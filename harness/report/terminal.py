@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.model import Mode, Verdict
+from harness.report.arisen import without_followers
 from harness.report.groups import grouped, nearest_to_limit
 from harness.report.logits import show as show_logits
 from harness.report.result import Result, Run, first_wrong
@@ -112,7 +113,7 @@ def _show_failures(run: Run, order: Sequence[str], console: Console) -> None:
         console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
     others = [
         result
-        for result in run.results
+        for result in without_followers(run.results, order)
         if result.is_wrong and result is not wrong and result.mode is wrong.mode
     ]
     for result in others[:_SHOWN]:

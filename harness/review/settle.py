@@ -1,5 +1,7 @@
 """What becomes of a recording: a golden file, nothing, since it agrees with the one there, or pending beside it."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -9,10 +11,27 @@ from harness.errors import GoldensError
 from harness.report.diff import show_changes, show_values, versions_told
 from harness.report.wording import amount
 from harness.review.diff import Agreement, Diff, compare
-from harness.review.pending import accept, pending_of
+from harness.review.pending import accept, pending_of, refuse_other_origin
 from harness.store.reader import GoldenFile
+from harness.whole import alone
 
 _SHOWN = 5
+
+
+@contextmanager
+def recording(
+    golden: Path, provenance: Mapping[str, object], told: Callable[[str], None]
+) -> Iterator[GoldenFile | None]:
+    """While the context is open, no other process records or accepts `golden`. Gives the file there, if there is one.
+
+    provenance: of what is recorded, `port` above all; told: lines about what an interrupted recording left
+    Raises GoldensError where such a recording may not be made.
+    """
+    with alone(golden, told):
+        old = golden_there(golden)
+        if old is not None:
+            refuse_other_origin(golden, provenance)
+        yield old
 
 
 def golden_there(path: Path) -> GoldenFile | None:

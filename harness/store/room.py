@@ -13,7 +13,9 @@ _AHEAD = 4 << 20
 """Bytes taken at once, so that few payloads ask for room."""
 
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-"""What a file system says that takes no room beforehand."""
+"""What is said where no room is taken beforehand: by file systems, unless the C library writes in their place."""
+
+_ZEROS = bytes(1 << 20)
 
 
 class Room:
@@ -32,15 +34,26 @@ class Room:
 
     def _took(self, end: int, last: bool = False) -> bool:
         try:
-            os.posix_fallocate(self._descriptor, self._taken, end - self._taken)
+            self._allocate(end)
         except OSError as error:
-            if last and error.errno not in _NOT_OFFERED:
+            if last:
                 raise GoldensError(
                     f"cannot write {self._golden}: {error.strerror}; what was there is as it was"
                 ) from error
             return False
         self._taken = end
         return True
+
+    def _allocate(self, end: int) -> None:
+        """Where nothing takes room, by writing: behind what the file has, since HDF5 writes where room was taken."""
+        try:
+            os.posix_fallocate(self._descriptor, self._taken, end - self._taken)
+        except (AttributeError, OSError) as error:  # macOS has no such function
+            if isinstance(error, OSError) and error.errno not in _NOT_OFFERED:
+                raise
+            place = max(self._taken, os.fstat(self._descriptor).st_size)
+            while place < end:
+                place += os.pwrite(self._descriptor, _ZEROS[: end - place], place)
 
     def lose(self) -> None:
         """The file was emptied."""

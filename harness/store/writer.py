@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import h5py
 import msgspec
@@ -30,6 +30,21 @@ from harness.store.layout import (
 )
 from harness.store.payloads import Payloads
 from harness.store.room import Room
+
+
+class Writer(Protocol):
+    """Where tensors go: a golden file, or memory."""
+
+    def tensor(self, path: str, array: np.ndarray, repeats: int = 1) -> int:
+        """Keep one payload, and return its row in the tensor table.
+
+        repeats: along the second axis each entry is there so many times in a row
+        """
+        ...
+
+    def link(self, path: str, row: int) -> None:
+        """Show the payload of `row` under `path` as well."""
+        ...
 
 
 class GoldenWriter:
@@ -66,14 +81,14 @@ class GoldenWriter:
             self._partial.unlink()
             raise
         # Compact groups (since HDF5 1.8) take far less room; a payload starts at a multiple of
-        # 8 bytes, so that a memory-mapped array of any dtype is aligned.
+        # 64 bytes, so that JAX takes over what is mapped into memory and copies nothing.
         file = h5py.File(
             self._partial,
             "w",
             userblock_size=USER_BLOCK,
             libver=("v108", "v110"),
             alignment_threshold=1,
-            alignment_interval=8,
+            alignment_interval=64,
             locking=False,  # nobody else knows the name, and not every file system can
         )
         self._room.lose()
@@ -96,6 +111,7 @@ class GoldenWriter:
         """Write one payload under `path` and return its row in the tensor table.
 
         repeats: along the second axis each entry is there so many times in a row; it is stored once
+        Raises ValueError where that is not so, and for what no golden file holds.
         """
         path = self._new(path)
         dtype = array.dtype.name
@@ -103,7 +119,8 @@ class GoldenWriter:
             raise ValueError(f"{path}: a golden file holds {', '.join(self._types)}; not {dtype}")
         if array.size == 0:
             raise ValueError(f"{path}: shape {array.shape} has no elements, and would agree with anything")
-        payload = (array[:, ::repeats] if repeats > 1 else array).astype(numpy_dtype(dtype), copy=False)
+        once = _once(path, array, repeats) if repeats > 1 else array
+        payload = once.astype(numpy_dtype(dtype), copy=False)
         kind = self._types[dtype]
         self._make_room(payload.nbytes)
         parent, name = path.rsplit("/", 1)
@@ -192,6 +209,15 @@ class GoldenWriter:
                     raise ValueError(
                         f"{golden.component} in {golden.case}, {golden.dtype}: floor {floor} is not finite"
                     )
+
+
+def _once(path: str, array: np.ndarray, repeats: int) -> np.ndarray:
+    """Each entry along the second axis that is there `repeats` times in a row, once. Bit by bit: NaN is NaN."""
+    bits = array.view(np.dtype(f"u{array.itemsize}"))
+    once = bits[:, ::repeats]
+    if not all(np.array_equal(bits[:, place::repeats], once) for place in range(1, repeats)):
+        raise ValueError(f"{path}: shape {array.shape} does not have each entry {repeats} times in a row")
+    return array[:, ::repeats]
 
 
 def _finite(floor: Floor) -> bool:

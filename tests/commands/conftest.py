@@ -28,7 +28,7 @@ padding = "left"
 @pytest.fixture
 def goldens(monkeypatch, capsys, tmp_path):
     """Run `goldens` in a project with `checkpoint/`, `suites/small.toml` and the port of `qwen_flax`."""
-    _write_project(tmp_path)
+    write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return runner(monkeypatch, capsys)
 
@@ -37,13 +37,13 @@ def goldens(monkeypatch, capsys, tmp_path):
 def small(tmp_path_factory):
     """The golden file of `suites/small.toml`, recorded once: `small.h5` in any such project."""
     folder = tmp_path_factory.mktemp("small")
-    _write_project(folder)
+    write_project(folder)
     told = tell(folder, "record", "suites/small.toml")
     assert told.status == 0, told.err
     return (folder / "small.h5").read_bytes()
 
 
-def _write_project(folder):
+def write_project(folder):
     shutil.copytree(ROOT / "goldens" / "checkpoints" / "qwen2-tiny", folder / "checkpoint")
     (folder / "suites").mkdir()
     (folder / "suites" / "small.toml").write_text(SUITE)

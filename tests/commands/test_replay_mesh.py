@@ -129,3 +129,17 @@ def test_explain_and_check_port_take_a_mesh(goldens):
     only = ("--include", "norm")
     assert goldens("explain", *TINY, *only, "--mesh", "tp=1").status == 0
     assert goldens("check-port", EIGHT, "--case", "far", "--mesh", "tp=1").status == 0
+
+
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_processes_that_do_not_come_together_are_told_so(number):
+    """JAX itself would abort, with a stack trace and after minutes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": number}
+    status, out, err = ended(start("replay", *TINY, "--mesh", "tp=2", "--timeout", "2", **shared))
+    assert (status, out) == (2, "")
+    sentence = f"goldens: the processes of JAX_COORDINATOR_ADDRESS={address}, of which this is number {number}, did not"
+    assert err.startswith(sentence), err
+    assert err.count("\n") == 1, err

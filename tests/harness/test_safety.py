@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.errors import GoldensError, first_line, without_secrets
 from tests.commandline import tell
 from tests.fakes import write_checkpoint, write_golden
 
@@ -89,10 +90,88 @@ def test_no_secret_of_the_environment_is_recorded(secrets: list[str]) -> None:
 
 
 def test_a_checkpoint_by_url_is_recorded_nowhere(tmp_path: Path) -> None:
-    told = tell(tmp_path, "record", "--checkpoint", "https://someone:planted@host.example/model")
+    told = tell(
+        tmp_path, "record", "--checkpoint", "https://someone:planted@host.example/model?token=planted"
+    )
     assert told.status == 2
-    assert "neither a folder nor a hub id" in told.err
+    assert told.err == (
+        "goldens: checkpoint https://host.example/model is neither a folder nor a hub id such as ORGANISATION/MODEL\n"
+    )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("record", "https://someone:planted@host.example/suite.toml"),
+        ("record", "--checkpoint", "model", "-o", "https://someone:planted@host.example/model.h5"),
+        ("replay", "https://someone:planted@host.example/model.h5?token=planted"),
+        (
+            "replay",
+            "tiny.h5",
+            "--port",
+            "tests.fakes:make",
+            "--checkpoint",
+            "https://someone:planted@host.example/m",
+        ),
+        (
+            "replay",
+            "tiny.h5",
+            "--port",
+            "tests.fakes:make",
+            "--report",
+            "https://someone:planted@host.example/r.html",
+        ),
+        ("show", "https://someone:planted@127.0.0.1:9/model.h5?token=planted#sha256=" + 64 * "0"),
+        ("fetch", "https://someone:planted@127.0.0.1:9/model.h5?token=planted"),
+    ],
+    ids=lambda typed: " ".join(typed[:-1]),
+)
+def test_a_password_that_was_typed_is_not_repeated(tmp_path: Path, typed: tuple[str, ...]) -> None:
+    write_golden(tmp_path / "tiny.h5", checkpoint=write_checkpoint(tmp_path / "checkpoint"))
+    told = tell(tmp_path, *typed)
+    assert told.status == 2
+    assert "planted" not in told.out + told.err
+    assert "someone" not in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("403, url='http://far/a.h5?token=planted'", "403, url='http://far/a.h5'"),
+        ("at https://me:planted@far/x?key=planted: no", "at https://far/x: no"),
+        ("at https:/me:planted@far/x, which became a path", "at https:/far/x, which became a path"),
+        ("at https://me:plan?ted@far/x", "at https://far/x"),
+        ("at hf://datasets/o/n@main/f.h5#sha256=ab.", "at hf://datasets/o/n@main/f.h5#sha256=ab."),
+        ("me@far, C:/x?y, a:b", "me@far, C:/x?y, a:b"),
+    ],
+)
+def test_urls_are_shown_without_what_may_be_a_secret(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+    assert str(GoldensError(text)) == shown
+    assert first_line(ValueError(text)) == shown
+
+
+def test_what_a_port_raises_is_reported_without_passwords(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_golden(Path("tiny.h5"), checkpoint=write_checkpoint(Path("checkpoint")))
+    Path("leaking.py").write_text(
+        "from tests.fakes import NumpyPort\n"
+        "class Port(NumpyPort):\n"
+        "    def trace(self, inputs, names):\n"
+        "        raise OSError('no answer from https://me:planted@far/weights?token=planted')\n"
+        "def make(checkpoint, *, dtype):\n"
+        "    return Port()\n"
+    )
+    kept = ("run.html", "run.json", "run.md", "run.xml")
+    reports = [part for name in kept for part in ("--report", name)]
+    told = tell(tmp_path, "replay", "tiny.h5", "--port", "leaking:make", "--history", "runs.jsonl", *reports)
+    assert told.status == 1, told.err
+    text = told.out + told.err + "".join(Path(name).read_text() for name in (*kept, "runs.jsonl"))
+    assert "no answer from https://far/weights" in text
+    assert "planted" not in text
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ TYPED = Section(
     "What is typed that no command takes, or that a golden file does not have.",
     (
         Misuse("a command that there is not", "goldens reply tiny.h5", "No such command 'reply'..."),
-        Misuse("an option that there is not", "goldens replay tiny.h5 --fast", "No such option: --fast..."),
+        Misuse("an option that there is not", "goldens replay tiny.h5 --fast", "No such option...--fast..."),
         Misuse("no golden file", "goldens replay", "Missing argument 'FILE'."),
         Misuse(
             "an option without its value",
@@ -51,7 +51,7 @@ TYPED = Section(
         Misuse(
             "a word where a number belongs",
             "goldens replay tiny.h5 --timeout soon",
-            "Invalid value for '--timeout': ...number...",
+            "Invalid value for '--timeout': ...valid...",
         ),
         Misuse(
             "a golden file that is not there",
@@ -177,12 +177,28 @@ TYPED = Section(
         Misuse(
             "a suite for a recording of a port",
             "goldens record suite.toml --from-port",
-            "--from-port records what the golden file --like names has: leave out SUITE.toml, --keep and --dry-run",
+            "--from-port records what the golden file --like names has: leave out SUITE.toml, --keep, --dry-run and --resume",
         ),
         Misuse(
             "a recording of a port like nothing",
             "goldens record --from-port",
             "a recording of a port needs --like GOLDEN.h5, a golden file of the reference, and -o FILE.h5 for its own",
+        ),
+        Misuse(
+            "to go on with what records nothing",
+            "goldens record suite.toml --dry-run --resume",
+            "--dry-run records nothing that --resume could go on with: give one of them",
+        ),
+        Misuse(
+            "parts where something else is",
+            "goldens record suite.toml -o small.h5 --resume",
+            "small.h5.parts is there, and is no folder of a recording's parts: move it away, or record without --resume",
+            files={"small.h5.parts": "mine"},
+        ),
+        Misuse(
+            "a password in a file that is shared",
+            "goldens fetch https://me:secret@example.org/model.h5 --pin model.h5",
+            "https://example.org/model.h5 is given with a password, and remote.toml is there to be shared: pin it without, and put the password into fsspec's own settings",
         ),
         Misuse(
             "a dtype that is not recorded",

@@ -103,6 +103,13 @@ MADE = Section(
             apart=True,
         ),
         Misuse(
+            "a component that does not come back, where the port is held against itself",
+            f"{CHECKED} --timeout 1",
+            "the port did not come back from layers.0.q_proj (hello float32) within 1 s: mend what does not end there, or give it longer with --timeout",
+            files=_apply("while name == 'layers.0.q_proj': pass\n    return {name: right}"),
+            apart=True,
+        ),
+        Misuse(
             "a forward pass that XLA does not end",
             f"{WHOLE} --timeout 12",
             "the port did not come back from a whole run (hello float32 end-to-end) within 12 s: mend what does not end there, or give it longer with --timeout",

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 # Before pytester takes stock: it forgets what a run imports, and JAX cannot be imported twice in a process.
-import tests.ports  # noqa: F401
+import tests.ports
+import tests.robust.not_finite  # noqa: F401
 
 pytest_plugins = ["pytester"]
 Run = Callable[..., pytest.RunResult]
@@ -130,3 +131,23 @@ def test_what_explains_one_port_is_not_said_of_another(project: pytest.Pytester)
         "weight used without transposing",
         "bias not added",
     ]
+
+
+def test_where_nan_first_arose_is_said_in_every_test_that_has_some(failing: Run) -> None:
+    """Each of them only takes it on, and would else name itself."""
+    result = failing("tests.robust.not_finite:from_a_weight", "layers.1.mlp.*_proj", mode="end-to-end")
+    result.assert_outcomes(passed=1, failed=2)
+    where = "in layers.1.mlp.up_proj (left-padded float32): nan at *, channel 7"
+    sentence = f"NaN or infinity first arose end to end {where}"
+    told = [line for line in result.outlines if "first arose" in line]
+    assert len(told) == 3, "in each test, and behind all of them"
+    result.stdout.fnmatch_lines([f"  {sentence}; of 1 before it none has any, of those after it 1"] * 2)
+    result.stdout.fnmatch_lines([f"    {sentence}*"])
+
+
+def test_where_nan_first_arose_by_itself(failing: Run) -> None:
+    result = failing("tests.robust.not_finite:from_a_weight", "layers.1.mlp.up_proj")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["  NaN or infinity first arose isolated in layers.1.mlp.up_proj (left-padded *"]
+    )

@@ -72,7 +72,7 @@ def test_a_port_in_another_dtype_does_not_pass(project: pytest.Pytester) -> None
     [
         ("", "no port is named: set goldens_port *"),
         ("no_such_module:make", "*no module named 'no_such_module'*"),
-        ("tests.fakes:nothing", "*has no factory 'nothing'"),
+        ("tests.fakes:nothing", "*has no factory 'nothing'*"),
     ],
 )
 def test_a_port_that_cannot_be_made_gets_one_sentence(

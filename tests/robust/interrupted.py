@@ -3,51 +3,71 @@
     python -m tests.robust.interrupted --kills 200 --commands 20 --seed 1
 
 A moment is a call of a function: the process that records counts them, and kills itself at a random one. With
---commands, `goldens record` runs as it is, and is killed by the clock.
+--commands, `goldens record` runs as it is, every other pair of times with --resume, and is killed by the clock.
 """
 
 import argparse
 import os
 import random
+import re
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.review.command import take
-from harness.review.settle import golden_there, settle
+from harness.review.pending import pending_of
+from harness.review.settle import recording, settle
+from harness.store.parts import Parts, found, remove
 from harness.store.reader import GoldenFile
-from harness.whole import alone, left_over
-from tests.fakes import write_golden
+from harness.store.writer import GoldenWriter
+from harness.whole import left_over, parts_of
+from tests.fakes import join, write_golden
 
 Action = Callable[[Path], object]
+CASES = ("hello", "again")
 OLD, NEW = {"recorded_at": "2030-01-01"}, {"recorded_at": "2031-01-01", "versions": {"torch": "9"}}
 
 
 def record(golden: Path) -> None:
     """As `goldens record` does it, from a reference that is quick."""
-    console = Console(quiet=True)
-    with alone(golden, print):
-        old = golden_there(golden)
-        write_golden(golden.with_name(f"{golden.name}.new"), cases=("hello", "again"), provenance=NEW)
-        settle(old, golden, console)
+    with recording(golden, {}, print) as old:
+        write_golden(pending_of(golden), cases=CASES, provenance=NEW)
+        settle(old, golden, Console(quiet=True))
+
+
+def resume(golden: Path) -> None:
+    """As `goldens record --resume` does it."""
+    with recording(golden, {}, print) as old:
+        parts = Parts(parts_of(golden), print)
+        parts.take_over({case: {"case": case} for case in CASES})
+        with GoldenWriter(pending_of(golden)) as writer:
+            writer.finish(join(writer, parts, CASES, NEW))
+        settle(old, golden, Console(quiet=True))
+        remove(parts.folder)
 
 
 @dataclass
 class Tally:
-    """wrong: what was found that must not be; left: how often something was left over, all of it cleaned later"""
+    """wrong: what was found that must not be; left: how often something was left over, all of it cleaned later
+
+    resumed: how often a part was there that a later run used
+    """
 
     tried: Counter[str] = field(default_factory=Counter)
     killed: Counter[str] = field(default_factory=Counter)
     left: int = 0
     cleaned: int = 0
+    resumed: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -105,35 +125,38 @@ def calls_of(action: Action, golden: Path) -> int:
 
 def prepare(folder: Path, what: str) -> Path:
     """A folder as it is before: with the old golden file, a new recording, both or nothing."""
-    for path in folder.iterdir():
-        path.unlink()
+    shutil.rmtree(folder)
+    folder.mkdir()
     golden = folder / "g.h5"
-    if what != "first":
+    if what in ("again", "accept"):
         write_golden(golden, provenance=OLD)
     if what == "accept":
-        write_golden(golden.with_name("g.h5.new"), cases=("hello", "again"), provenance=NEW)
+        write_golden(pending_of(golden), cases=CASES, provenance=NEW)
     return golden
 
 
-ACTIONS: dict[str, Action] = {"first": record, "again": record, "accept": take}
+ACTIONS: dict[str, Action] = {"first": record, "again": record, "accept": take, "resume": resume}
 
 
 def interrupt(folder: Path, kills: int, seed: int, told: Callable[[int], None] = lambda done: None) -> Tally:
-    """Try so many moments of recording for the first time, recording again, and accepting."""
+    """Try so many moments of recording for the first time, again, and with --resume, and of accepting."""
     draw, tally = random.Random(seed), Tally()
     expected = _expected(folder)
     for what, action in ACTIONS.items():
         action(prepare(folder, what))
     moments = {what: calls_of(action, prepare(folder, what)) for what, action in ACTIONS.items()}
     for number in range(kills):
-        what = list(ACTIONS)[number % 3]
+        what = list(ACTIONS)[number % len(ACTIONS)]
         golden = prepare(folder, what)
         count = moments[what]
         at = draw.randrange(1, count) if draw.random() < 0.5 else count - draw.randrange(min(count, 150))
         tally.tried[what] += 1
         tally.killed[what] += ended(started(ACTIONS[what], golden, at)) == -signal.SIGKILL
         check(golden, what, expected, tally)
-        clean(golden, what, tally, folder)
+        if what == "resume":
+            go_on(golden, expected["new"], tally, folder)
+        else:
+            clean(golden, what, tally, folder)
         told(number)
     return tally
 
@@ -156,9 +179,34 @@ def check(golden: Path, what: str, expected: dict[str, bytes], tally: Tally) -> 
         "first": [(None, None), (None, new), (new, None)],
         "again": [(old, None), (old, new)],
         "accept": [(old, new), (new, None)],
+        "resume": [(None, None), (None, new), (new, None)],
     }
     if held not in allowed[what]:
         tally.wrong.append(f"{what}: something is lost")
+
+
+def go_on(golden: Path, new: bytes, tally: Tally, folder: Path) -> None:
+    """Parts are whole, and the next run with --resume uses them and leaves nothing but the golden file."""
+    parts, left, said = found(parts_of(golden)), left_over(golden), folder / "said"
+    _read(parts)
+    tally.left += bool(left)
+    if ended(started(resume, golden, said=said)):
+        tally.wrong.append(f"resume: the next run fails: {said.read_text()}")
+        return
+    told = said.read_text()
+    tally.cleaned += bool(left) and all(str(path) in told for path in left)
+    tally.resumed += bool(parts) and f"resumed: {len(parts)} of {len(CASES)} parts were there" in told
+    if golden.read_bytes() != new:
+        tally.wrong.append("resume: it is another golden file")
+    if rest := {path.name for path in folder.iterdir()} - {"g.h5", "said"}:
+        tally.wrong.append(f"resume: {rest} stays")
+
+
+def _read(paths: Iterable[Path]) -> None:
+    """Every tensor; raises GoldensError for a file that is not whole."""
+    for path in paths:
+        file = GoldenFile.open(path)
+        _ = [file.tensor(row) for row in range(len(file.tensors))]
 
 
 def clean(golden: Path, what: str, tally: Tally, folder: Path) -> None:
@@ -178,40 +226,46 @@ def clean(golden: Path, what: str, tally: Tally, folder: Path) -> None:
 
 
 def commands(folder: Path, kills: int, seed: int, tally: Tally) -> None:
-    """`goldens record` of a built-in suite, killed by the clock."""
+    """`goldens record` of a built-in suite, with --resume and without, killed by the clock."""
     from harness.record.command import Asked
     from harness.record.command import record as command
 
     suite = Path(__file__).parents[2] / "goldens/suites/qwen2-dynamic.toml"
 
-    def run(golden: Path) -> object:
-        return command(Asked(suite=suite, checkpoint=None, output=golden, dtypes=(), keep=(), cases=()))
+    def run(golden: Path, resuming: bool = False) -> object:
+        return command(Asked(suite, None, golden, dtypes=(), keep=(), cases=(), resume=resuming))
 
     draw, golden, said = random.Random(seed), prepare(folder, "first"), folder / "said"
     began = time.monotonic()
     if status := ended(started(run, golden, said=said)):
         raise SystemExit(f"goldens record ended with {status}: {said.read_text()}")
-    seconds, whole = time.monotonic() - began, golden.read_bytes()
+    seconds, whole, digest = time.monotonic() - began, golden.read_bytes(), GoldenFile.open(golden).digest
     left: set[Path] = set()
     for number in range(kills):
         golden.unlink(missing_ok=True)
-        if number % 2:
+        again, resuming = bool(number % 2), bool(number // 2 % 2)
+        if again:
             golden.write_bytes(whole)
-        pid = started(run, golden, said=said)
+        pid = started(partial(run, resuming=resuming), golden, said=said)
         time.sleep(draw.uniform(0, 1.05 * seconds))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        tally.tried["command"] += 1
-        tally.killed["command"] += ended(pid) == -signal.SIGKILL
-        if number % 2 and golden.read_bytes() != whole:
-            tally.wrong.append("command: the old golden file is lost")
-        for path in filter(Path.exists, (golden, golden.with_name("g.h5.new"))):
-            file = GoldenFile.open(path)
-            _ = [file.tensor(row) for row in range(len(file.tensors))]
+        what = "command --resume" if resuming else "command"
+        tally.tried[what] += 1
+        tally.killed[what] += ended(pid) == -signal.SIGKILL
+        if again and golden.read_bytes() != whole:
+            tally.wrong.append(f"{what}: the old golden file is lost")
+        _read([*filter(Path.exists, (golden, pending_of(golden))), *found(parts_of(golden))])
         left |= set(left_over(golden))
-    ended(started(run, golden, said=said))
+    golden.unlink(missing_ok=True)
+    if (
+        ended(started(partial(run, resuming=True), golden, said=said))
+        or GoldenFile.open(golden).digest != digest
+    ):
+        tally.wrong.append("command --resume: what is joined in the end is another golden file")
     tally.left += len(left)
     tally.cleaned += sum(str(path) in said.read_text() and not path.exists() for path in left)
+    tally.resumed += len(re.findall(r"resumed: [1-9]", said.read_text()))
 
 
 def main() -> int:
@@ -229,6 +283,7 @@ def main() -> int:
     for what, tried in tally.tried.items():
         print(f"{what}: tried {tried}, killed before the end {tally.killed[what]}")
     print(f"left something over {tally.left} times, cleaned and told {tally.cleaned} times")
+    print(f"parts that were there were used {tally.resumed} times")
     print(f"incomplete or lost {len(tally.wrong)}", *tally.wrong, sep="\n  ")
     return 1 if tally.wrong else 0
 

@@ -1,5 +1,6 @@
 """One process at a time records or accepts a golden file, and clears away what an interrupted one left."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_a_lock_that_a_killed_process_left_locks_nothing(tmp_path):
     with alone(golden, print):
         assert (tmp_path / ".g.h5.lock").read_text() == str(os.getpid())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    """Between opening and locking it: whoever comes next would lock another file of that name."""
+    locked, lock, flock = [], tmp_path / ".g.h5.lock", fcntl.flock
+
+    def removed_once(descriptor, how):
+        flock(descriptor, how)
+        if not locked:
+            lock.unlink()
+        locked.append(descriptor)
+
+    monkeypatch.setattr(fcntl, "flock", removed_once)
+    with alone(tmp_path / "g.h5", print):
+        assert len(locked) == 2
+        assert lock.read_text() == str(os.getpid())
 
 
 def test_a_folder_that_is_not_there(tmp_path):

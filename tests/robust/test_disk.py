@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.store.reader import GoldenFile
 from tests.fakes import write_golden
 
 FILLED = """
@@ -37,6 +38,29 @@ def test_a_file_that_may_not_grow(tmp_path):
     assert all("cannot write" in line and "File too large" in line for line in told.stdout.splitlines())
     assert golden.read_bytes() == before
     assert list(tmp_path.iterdir()) == [golden]
+
+
+NOT_OFFERED = """
+import errno, os
+
+def refused(*arguments):
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+os.posix_fallocate = refused
+"""
+"""As a file system answers that takes no room beforehand, where the C library does not write in its place."""
+
+
+def test_a_file_that_may_not_grow_where_no_room_is_taken_beforehand(tmp_path):
+    golden = tmp_path / "g.h5"
+    limits = [str(limit) for limit in (0, 100, 2000, 20_000, 900_000, 1_050_000)]
+    command = [sys.executable, "-c", NOT_OFFERED + FILLED, golden, *limits, "100000000"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0, told.stderr
+    assert told.stderr == ""
+    assert told.stdout.count("cannot write") == told.stdout.count("File too large") == len(limits)
+    assert list(tmp_path.iterdir()) == [golden], "the last one had room"
+    GoldenFile.open(golden)
 
 
 @contextmanager

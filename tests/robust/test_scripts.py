@@ -10,7 +10,7 @@ import pytest
     ("script", "arguments", "said"),
     [
         ("damaged", ["--files", "120", "--seed", "5"], "tried 120"),
-        ("interrupted", ["--kills", "9", "--seed", "5"], "incomplete or lost 0"),
+        ("interrupted", ["--kills", "12", "--seed", "5"], "incomplete or lost 0"),
         ("together", ["--rounds", "2"], "refused 2 times in 2"),
     ],
 )

@@ -13,7 +13,10 @@ from harness.record.discover import discover  # noqa: E402
 from harness.record.keep import parse  # noqa: E402
 from harness.record.paced import Paced  # noqa: E402
 from harness.record.recorder import Request, Silent, case_tensors, record  # noqa: E402
+from harness.record.resumed import Resuming  # noqa: E402
 from harness.record.sections import sections  # noqa: E402
+from harness.record.watch import Product  # noqa: E402
+from harness.store.parts import Parts  # noqa: E402
 from harness.store.reader import GoldenFile  # noqa: E402
 from tests.harness.record.test_recorder import inputs, make_checkpoint  # noqa: E402
 
@@ -42,6 +45,25 @@ def test_layer_by_layer_is_bit_for_bit_the_same(folder, tmp_path):
     assert whole.digest == streamed.digest
 
 
+def test_in_parts_it_is_the_same_too(folder, tmp_path):
+    """Layer by layer, in parts of one case, and of two dtypes."""
+    config, told = read_config(folder), []
+    request = Request(
+        str(folder), "folder", folder, config, CASES, ("float32", "bfloat16"), parse([]), memory=0
+    )
+    record(request, tmp_path / "whole.h5", Silent())
+    parts = Parts(tmp_path / "parts", told.append)
+    record(request, tmp_path / "joined.h5", Silent(), Resuming(request, parts))
+    whole, joined = (GoldenFile.open(tmp_path / name) for name in ("whole.h5", "joined.h5"))
+    assert joined.digest == whole.digest
+    assert joined.tensors == whole.tensors
+    parts.refuse_unless_in(joined)
+    again = Parts(tmp_path / "parts", told.append)
+    record(request, tmp_path / "again.h5", Silent(), Resuming(request, again))
+    assert told == ["resumed: 4 of 4 parts were there"]
+    assert GoldenFile.open(tmp_path / "again.h5").digest == whole.digest
+
+
 def test_what_was_cast_is_dropped(folder):
     decoder = reference.decoder(folder, "float32", 0)
     discover(decoder)
@@ -59,7 +81,8 @@ def test_products_in_parts_have_the_same_floors(folder, tmp_path, monkeypatch):
     for one, other in zip(whole.contents.goldens, parts.contents.goldens, strict=True):
         if one.isolated is not None:
             assert other.isolated.measured.whole == pytest.approx(one.isolated.measured.whole, rel=1e-4)
-            assert other.isolated.modelled.channel == pytest.approx(one.isolated.modelled.channel, rel=1e-4)
+            # squares are multiplied to a few digits, and a small part otherwise than a large one
+            assert other.isolated.modelled.channel == pytest.approx(one.isolated.modelled.channel, rel=2e-3)
         assert other.end_to_end.measured.row == pytest.approx(one.end_to_end.measured.row, rel=1e-6)
 
 
@@ -84,14 +107,27 @@ def test_a_product_of_another_module_is_evaluated_again(folder):
 
 
 def test_what_is_written_over_in_place_is_refused(folder):
+    """All that passes by holds, with the numbers that are there by then: others were written into the file."""
     decoder, components, passes = passes_of(folder)
 
     def double(_, args):
         args[0].mul_(2)
 
     decoder.layers[1].register_forward_pre_hook(double)
-    with passes, pytest.raises(GoldensError):
+    with passes, pytest.raises(GoldensError, match=r"layers\.0\.mlp_residual of .* is written over later"):
         reach_the_end(passes, components)
+
+
+@pytest.mark.parametrize("written", ["x", "output"])
+def test_a_product_of_what_was_written_over_is_not_taken_for_seen(written):
+    """The same place in memory, and other numbers."""
+    with torch.no_grad():
+        x = torch.ones(2, 3)
+        output = torch.nn.functional.linear(x, torch.ones(4, 3))
+        product = Product.of(x, output)
+        assert product.is_of(x, output)
+        {"x": x, "output": output}[written].add_(1)
+        assert not product.is_of(x, output)
 
 
 def test_a_call_that_is_left_ends():

@@ -96,6 +96,7 @@ def test_json_is_the_documented_contract() -> None:
         "tolerance": "",
         "expected": "",
         "unexpected": "",
+        "arisen": None,
     }
 
 

@@ -71,6 +71,30 @@ def test_a_transposed_view_is_written_as_it_is_indexed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(GoldenFile.open(tmp_path / "t.h5").tensor(row), value)
 
 
+def test_what_heads_share_is_written_once_and_read_for_each(tmp_path: Path) -> None:
+    value = np.arange(24, dtype=np.float32).reshape(2, 3, 4).repeat(2, axis=1)
+    value[0, 2:4] = np.nan
+    with GoldenWriter(tmp_path / "r.h5") as writer:
+        row = writer.tensor("cases/c/x", value, repeats=2)
+        writer.finish(Contents({}, {}, [], [], [Case("c", "prompt", "", {"x": row})], []))
+    file = GoldenFile.open(tmp_path / "r.h5")
+    assert file.tensors[row].nbytes == value.nbytes // 2
+    np.testing.assert_array_equal(file.tensor(row), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("heads", [4, 5])
+def test_what_heads_do_not_share_is_not_written_once(tmp_path: Path, dtype: np.dtype, heads: int) -> None:
+    """One element of one head is another, or there is a head too many."""
+    value = np.ones((2, 2, 3), dtype).repeat(2, axis=1)[:, [0, 1, 2, 3, 3][:heads]]
+    value[1, 3, 2] = 2 if heads == 4 else 1
+    with (
+        GoldenWriter(tmp_path / "r.h5") as writer,
+        pytest.raises(ValueError, match="each entry 2 times in a row"),
+    ):
+        writer.tensor("cases/c/x", value, repeats=2)
+
+
 def test_contents_come_back(tmp_path: Path) -> None:
     contents = write_golden(tmp_path / "tiny.h5")
     golden_file = GoldenFile.open(tmp_path / "tiny.h5")
