@@ -70,8 +70,8 @@ NONSENSE = {
     "a tensor has dtype 'object'": lambda index: _tensor(index, dtype="object"),
     r"a tensor has 48 bytes for int64 of shape \(2, 4\)": lambda index: _tensor(index, shape=[2, 4]),
     r"a tensor has 0 bytes for int64 of shape \(2, 0\)": lambda index: _tensor(index, shape=[2, 0], nbytes=0),
-    "48 bytes at 2570 reach past 2608, where something else begins": lambda index: _tensor(
-        index, offset=2570
+    "48 bytes at 2600 reach past 2624, where something else begins": lambda index: _tensor(
+        index, offset=2600
     ),
     "0 bytes at 512 reach past 504": lambda index: _tensor(index, offset=504),
     "48 bytes at 10000000 reach past": lambda index: _tensor(index, offset=10_000_000),
