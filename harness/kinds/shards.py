@@ -6,6 +6,7 @@ An axis is cut into 2, 4 or 8 equal shards, one a device. Where it is summed ove
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from harness.kinds.rows import Columns, Rows
 from harness.kinds.step import Array, Evaluation, Hypothesis
@@ -96,12 +97,16 @@ def heads_in_shards(arguments: tuple[str, ...]) -> Iterator[Hypothesis]:
 
 def partial_sums(argument: str, what: str) -> Iterator[Hypothesis]:
     """What is summed over the last axis of an argument, and is not summed over devices: a shard of it alone."""
+    yield from _alone(f"{what} alone", change=partial(_only, argument))
+
+
+def _alone(what: str, **how: Callable[..., Any]) -> Iterator[Hypothesis]:
+    """how: `change` or `evaluate` of a hypothesis, which is told (shards, shard) first"""
     for shards in SHARDS:
         for shard in range(shards):
+            told: dict[str, Any] = {name: partial(call, shards, shard) for name, call in how.items()}
             yield Hypothesis(
-                "partial_sum",
-                f"sum over devices missing: shard {shard} of {shards} of {what} alone",
-                change=partial(_only, argument, shards, shard),
+                "partial_sum", f"sum over devices missing: shard {shard} of {shards} of {what}", **told
             )
 
 
@@ -205,13 +210,8 @@ def _rows_inside(evaluate: Callable[[Evaluation], Array], shards: int, shard: in
 def lookups(evaluate: Callable[[Evaluation], Array]) -> Iterator[Hypothesis]:
     """Of rows looked up in a vocabulary that is cut: a device has zeros for tokens of others."""
     yield from reordered("the vocabulary", _tokens_of)
+    yield from _alone("the vocabulary alone, zeros elsewhere", evaluate=partial(_rows_inside, evaluate))
     for shards in SHARDS:
-        for shard in range(shards):
-            yield Hypothesis(
-                "partial_sum",
-                f"sum over devices missing: shard {shard} of {shards} of the vocabulary alone, zeros elsewhere",
-                evaluate=partial(_rows_inside, evaluate, shards, shard),
-            )
         yield Hypothesis(
             "reduced_twice",
             f"summed over {shards} devices twice",

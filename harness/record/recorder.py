@@ -28,6 +28,7 @@ from harness.record.modules import calls
 from harness.record.sections import last_uses, sections
 from harness.record.shapes import shapes_of
 from harness.record.watch import Captured
+from harness.store.layout import case_path, golden_group
 from harness.store.writer import GoldenWriter, Writer
 
 CASE_INPUTS = ("token_ids", "attention_mask", "positions", "query_index")
@@ -189,6 +190,7 @@ class Recorder:
         once = [component for component in self.components if not component.cached]
         given = [case_tensors(inputs) for inputs, _ in cases]
         called = [calls(self.decoder, once, tensors) for tensors in given]
+        repeats = repeats_of(self.components)
         with Passes(self.decoder, once, given) as passes:
             recordings = []
             for number, (inputs, case) in enumerate(cases):
@@ -198,7 +200,7 @@ class Recorder:
                 recorded = Recorded(
                     case.name, self.dtype, given[number], tokens, elsewhere, told, called[number]
                 )
-                recordings.append(Recording(self.writer, case, recorded, repeats_of(self.components)))
+                recordings.append(Recording(self.writer, case, recorded, repeats))
                 self.progress.step(f"{self.dtype} {case.name}")
             return self._goldens(once, recordings, passes)
 
@@ -296,7 +298,7 @@ def write_inputs(writer: Writer, case: CaseInputs, tokens: Mapping[str, list[int
         **{name: np.array(positions) for name, positions in tokens.items()},
     }
     return {
-        name: writer.tensor(f"cases/{case.name}/{name}", array.astype(np.int32))
+        name: writer.tensor(case_path(case.name, name), array.astype(np.int32))
         for name, array in arrays.items()
     }
 
@@ -356,7 +358,7 @@ class Recording:
         return self._writer.tensor(f"{self._group(component)}/exact", as_numpy(value))
 
     def _group(self, component: Component) -> str:
-        return f"goldens/{self.recorded.dtype}/{self._case.name}/{component.name}"
+        return golden_group(self.recorded.dtype, self._case.name, component.name)
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:

@@ -70,39 +70,27 @@ def watching(decoder: Decoder, components: list[Component], watch: Watch) -> Ite
             name = component_name(path, decoder.prefix)
             name = f"{name}.product" if f"{name}.product" in known else name
             if name == "rotary_emb":
-                stack.enter_context(_hook(module, _keep_angles(watch)))
+                stack.enter_context(module.register_forward_hook(_keep_angles(watch), with_kwargs=True))
             elif name in modules or (name in known and not list(module.children())):
-                stack.enter_context(_hook(module, _keep_output(watch, known[name])))
+                stack.enter_context(
+                    module.register_forward_hook(_keep_output(watch, known[name]), with_kwargs=True)
+                )
             if name in known and "x" in known[name].inputs:
-                stack.enter_context(_pre_hook(module, _keep_input(watch, known[name])))
+                stack.enter_context(
+                    module.register_forward_pre_hook(_keep_input(watch, known[name]), with_kwargs=True)
+                )
         for number, layer in enumerate(decoder.layers):
             end = f"layers.{number}.mlp_residual"
             if number == 0:
-                stack.enter_context(_pre_hook(layer, _keep_first(watch)))
-                stack.enter_context(_pre_hook(layer, _stop(watch)))
+                stack.enter_context(layer.register_forward_pre_hook(_keep_first(watch), with_kwargs=True))
+                stack.enter_context(layer.register_forward_pre_hook(_stop(watch), with_kwargs=True))
             if end in known:
-                stack.enter_context(_hook(layer, _keep_output(watch, known[end])))
-            stack.enter_context(_hook(layer, _stop(watch)))
+                stack.enter_context(
+                    layer.register_forward_hook(_keep_output(watch, known[end]), with_kwargs=True)
+                )
+            stack.enter_context(layer.register_forward_hook(_stop(watch), with_kwargs=True))
         stack.enter_context(_eager_attention(decoder, known, watch))
         yield
-
-
-@contextmanager
-def _hook(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
-    handle = module.register_forward_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _pre_hook(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _stop(watch: Watch) -> Callable[..., None]:

@@ -19,6 +19,7 @@ import msgspec
 
 from harness import toml
 from harness.errors import GoldensError
+from harness.whole import written_whole
 
 PINS = "remote.toml"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -102,7 +103,5 @@ def add_pin(path: Path, pin: Pin) -> None:
     lines = {"name": path.name, "url": pin.url, "sha256": pin.sha256}
     entry = "\n".join(f"{name} = {json.dumps(value)}" for name, value in lines.items())
     before = pins.read_text(encoding="utf-8").rstrip() + "\n\n" if pins.is_file() else ""
-    try:
-        pins.write_text(f"{before}[[golden]]\n{entry}\n", encoding="utf-8")
-    except OSError as error:
-        raise GoldensError(f"cannot write {pins}: {error.strerror}") from error
+    with written_whole(pins) as beside:
+        beside.write_text(f"{before}[[golden]]\n{entry}\n", encoding="utf-8")

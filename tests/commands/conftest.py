@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import runner, tell
-from tests.commands.waiting import write_waiting
+from tests.commands.waiting import beside_them
 
 ROOT = Path(__file__).parents[2]
 SUITE = """
@@ -53,10 +53,7 @@ def write_project(folder):
 @pytest.fixture
 def waiting(monkeypatch, capsys, tmp_path):
     """Run `goldens` in a folder that has `a.h5` and `goldens/b.h5`, each with a recording of a newer version."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CI", raising=False)
-    write_waiting(tmp_path)
-    return runner(monkeypatch, capsys)
+    return beside_them(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

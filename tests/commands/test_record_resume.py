@@ -18,20 +18,10 @@ from harness.store.reader import GoldenFile
 from harness.whole import alone
 from tests.commandline import tell
 from tests.commands.conftest import ROOT, write_project
+from tests.commands.conftest import SUITE as SMALL
+from tests.commands.waiting import DEAD
 
-SUITE = """
-checkpoint = "../checkpoint"
-dtypes = ["bfloat16"]
-cases = ["tiny-norm"]
-facts = ["config"]
-
-[[randomized]]
-name = "random-1"
-seed = 3
-batch = 2
-length = [3, 5]
-padding = "left"
-
+SUITE = f"""{SMALL.replace("float32", "bfloat16")}
 [[generation]]
 name = "written"
 prompt = "left-padded"
@@ -42,8 +32,6 @@ RESUME = (*RECORD, "--resume")
 ONE = (*RESUME, "--case", "tiny-norm")
 GOLDEN, PARTS = Path("small.h5"), Path("small.h5.parts")
 FIRST = PARTS / "tiny-norm.bfloat16.part"
-DEAD = 2**22 + 1
-"""More than any process has for a number."""
 
 
 def write(folder):

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.commandline import runner
 from tests.fakes import write_checkpoint, write_golden
 from tests.rewritten import rewrite
 
 ROOT = Path(__file__).parents[2]
 A, B = Path("a.h5"), Path("goldens/b.h5")
+DEAD = 2**22 + 1
+"""More than any process has for a number."""
 
 
 def pending(golden):
@@ -24,6 +27,14 @@ def write_waiting(folder):
     for golden in (A, B):
         write_golden(golden, checkpoint=checkpoint, provenance={"versions": {"transformers": "5.23.0"}})
         rewrite(golden, pending(golden), provenance={"versions": {"transformers": "5.24.0"}})
+
+
+def beside_them(monkeypatch, capsys, folder):
+    """`goldens`, run in a folder that has them."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("CI", raising=False)
+    write_waiting(folder)
+    return runner(monkeypatch, capsys)
 
 
 def at_a_terminal(answers, verb="accept", ci=None):

@@ -8,19 +8,12 @@ import pytest
 
 from harness.errors import GoldensError
 from harness.whole import alone, left_over
-from tests.commandline import runner
-from tests.commands.waiting import A, pending, write_waiting
-
-DEAD = 2**22 + 1
-"""More than any process has for a number."""
+from tests.commands.waiting import DEAD, A, beside_them, pending
 
 
 @pytest.fixture
 def waiting(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CI", raising=False)
-    write_waiting(tmp_path)
-    return runner(monkeypatch, capsys)
+    return beside_them(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["accept", "reject"])
