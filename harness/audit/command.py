@@ -18,6 +18,7 @@ from harness.audit.run import Auditor
 from harness.errors import GoldensError, nearest
 from harness.model import UNIT_ROUNDOFF, FactIn, Golden
 from harness.replay.session import checked_factory, checkpoint_folder
+from harness.replay.watch import Watch
 from harness.settings import fault_settings, port_setting
 from harness.store.reader import GoldenFile
 
@@ -44,6 +45,7 @@ class Question:
 
     dtype: by default the most exact one that is recorded; sources: TOML files of faults in the port's source
     mesh: the devices to spread the port over, as a `jax.sharding.Mesh`
+    timeout: the seconds that the port may take for one answer
     """
 
     port: str
@@ -54,6 +56,7 @@ class Question:
     sources: tuple[Path, ...]
     shard: Shard | None = None
     mesh: Any = None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,14 @@ def select(file: GoldenFile, question: Question) -> Asked:
 def audit(asked: Asked, question: Question, faults: Sequence[Fault], progress: Console) -> Audit:
     """Plant every fault and replay; a bar on `progress` shows how far it is."""
     auditor = Auditor(
-        asked.file, asked.goldens, asked.dtype, question.port, asked.folder, asked.facts, question.mesh
+        asked.file,
+        asked.goldens,
+        asked.dtype,
+        question.port,
+        asked.folder,
+        asked.facts,
+        question.mesh,
+        Watch(question.timeout),
     )
     bar = track(
         faults,

@@ -42,6 +42,7 @@ from harness.model import Verdict as Compared
 from harness.replay.modes import replays
 from harness.replay.port import Cached, Isolated, Port, load_port, wired
 from harness.replay.session import NOT_OFFERED, Session
+from harness.replay.watch import UNWATCHED, Watch
 from harness.report.result import Explanation, Result, first_wrong
 from harness.store.reader import GoldenFile
 from harness.weights import Weights
@@ -102,6 +103,7 @@ class Auditor:
     """A golden file and a port, into which faults are planted. goldens, facts: those that are replayed, of one dtype.
 
     spec: the port as MODULE:FACTORY; folder: the recorded checkpoint; mesh: the devices that it is spread over
+    watch: how long it may take for one answer
     """
 
     file: GoldenFile
@@ -111,9 +113,11 @@ class Auditor:
     folder: Path
     facts: Sequence[FactIn] = ()
     mesh: Any = None
+    watch: Watch = UNWATCHED
 
     def _load(self, folder: Path) -> Port:
-        return load_port(self.spec, str(folder), self.dtype, self.mesh)
+        with self.watch.over(f"its factory ({self.dtype})"):
+            return load_port(self.spec, str(folder), self.dtype, self.mesh)
 
     @cached_property
     def weights(self) -> Weights:
@@ -270,7 +274,9 @@ class Auditor:
             for golden in self.goldens
             if case in ("", golden.case) and replays(self.file, golden, mode)
         ]
-        session = Session(self.file, lambda dtype: port, [golden.component for golden in goldens])
+        session = Session(
+            self.file, lambda dtype: port, [golden.component for golden in goldens], watch=self.watch
+        )
         return list(session.replay(goldens, [mode]))
 
     def _until_wrong(self, port: Port, mode: Mode) -> list[Result]:
@@ -314,7 +320,7 @@ class Auditor:
 
     def _asked(self, port: Port, facts: Sequence[FactIn]) -> tuple[list[Result], list[Explanation]]:
         """What becomes of a port's answers, and what explains those that are wrong."""
-        session = Session(self.file, lambda dtype: port, folder=self.folder)
+        session = Session(self.file, lambda dtype: port, folder=self.folder, watch=self.watch)
         results = [session.result(fact, FAMILIES[fact.fact.family].mode) for fact in facts]
         return results, explain_facts((fact, session.found(fact)) for fact in facts)
 

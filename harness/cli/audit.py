@@ -12,6 +12,7 @@ from harness.cli.options import (
     Json,
     Mesh,
     Port,
+    Timeout,
     console,
     mesh_of,
     open_file,
@@ -56,6 +57,7 @@ def audit(
         bool, typer.Option("--every", help="A line for each fault, the caught ones too.")
     ] = False,
     mesh: Mesh = None,
+    timeout: Timeout = None,
     json: Json = False,
 ) -> None:
     """Put faults into the port, one at a time, and see which of them golden files catch, and whether they are named.
@@ -74,7 +76,8 @@ def audit(
         faults=tuple(fault or ()),
         sources=tuple(faults) if faults else command.source_setting(Path.cwd(), named=port),
         shard=command.Shard.parse(shard) if shard else None,
-        mesh=mesh_of(mesh),
+        mesh=mesh_of(mesh, timeout),
+        timeout=timeout,
     )
     errors = console(stderr=True)
     with stdout_kept():

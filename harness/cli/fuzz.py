@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Exclude, Include, Json, Port, console, port_of, stdout_kept, write_json
+from harness.cli.options import (
+    Exclude,
+    Include,
+    Json,
+    Port,
+    Timeout,
+    console,
+    port_of,
+    stdout_kept,
+    write_json,
+)
 from harness.errors import GoldensError
 from harness.model import Mode
 
@@ -49,6 +59,7 @@ def fuzz(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the saved case; else fuzz- and the seed.")
     ] = None,
+    timeout: Timeout = None,
     json: Json = False,
 ) -> None:
     """Run reference and port side by side on drawn inputs, and shrink one that fails to the smallest that does."""
@@ -84,6 +95,7 @@ def fuzz(
         listed=listed,
         save=save,
         name=name or f"fuzz-{seed}",
+        timeout=timeout,
     )
     errors = console(stderr=True)
     with stdout_kept():

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from harness.compare.metrics import Apart, Places, apart, counts
 from harness.compare.tolerance import NOTHING, Allowed, exceeds, limit, noise_floor
 from harness.model import Component, Golden, Mode, Verdict
-from harness.report.result import Result, Worst
+from harness.report.result import SHAPE, Result, Worst
 
 Array = Any
 
@@ -34,7 +34,7 @@ def judge(
         reason = f"the port answered in {port.dtype.name}, asked for {golden.dtype}: not compared"
         return failed(component, golden, mode, reason)
     if port.shape != recorded.shape:
-        reason = f"shape {port.shape}, where the golden has {recorded.shape}"
+        reason = f"{SHAPE}{port.shape}, where the golden has {recorded.shape}"
         return failed(component, golden, mode, reason)
     noise = noise_floor(floor, golden.dtype, component.exact)
     said = None if noise == NOTHING else allowed

@@ -12,7 +12,7 @@ from harness.diagnose.subject import Subject
 from harness.kinds.step import Evaluation
 from harness.model import UNIT_ROUNDOFF, Component, Golden, Mode, Verdict
 from harness.replay.port import MISWIRED
-from harness.report.result import Explanation, Result
+from harness.report.result import SHAPE, Explanation, Result
 
 _HARDLY, _STRONGER = 100.0, 10.0
 """Up to so many times what passes, a failure is weak evidence beside one that is so many times stronger."""
@@ -133,7 +133,8 @@ def family(component: Component) -> str:
 
 def _named(failure: Result) -> tuple[str, ...]:
     """What a failure without a number is called, if that is plain."""
-    return ("wiring",) if failure.reason.startswith(MISWIRED) else ()
+    names = (("wiring", MISWIRED), ("shape", SHAPE))
+    return tuple(name for name, prefix in names if failure.reason.startswith(prefix))
 
 
 def find(subject: Subject, component: Component, results: Sequence[Result]) -> Finding:

@@ -29,6 +29,7 @@ from harness.model import Mode, Verdict
 from harness.record.reference import TORCH_DTYPES
 from harness.replay.environment import environment
 from harness.replay.port import Isolated, Port, load_port
+from harness.replay.watch import Watch
 from harness.report.arisen import where_arisen
 from harness.report.result import Run, with_listed
 
@@ -46,6 +47,7 @@ class Question:
     tokens: at most, of all rows together; seconds: how long inputs are drawn, and again how long one is shrunk
     listed: glob of component names -> why these may stay unmeasured
     save: the prompts file that a failing input is added to, under `name`
+    timeout: the seconds that the port may take for one answer
     """
 
     checkpoint: str
@@ -60,6 +62,7 @@ class Question:
     listed: Mapping[str, str]
     save: Path | None
     name: str
+    timeout: float | None = None
 
     @property
     def command(self) -> str:
@@ -94,12 +97,14 @@ def fuzz(question: Question, progress: Console) -> Fuzz:
     folder = resolve(question.checkpoint)
     config = read_config(folder)
     bounds = _bounds(question, config, folder)
-    port = load_port(question.port, str(folder), question.dtype)
+    watch = Watch(question.timeout)
+    with watch.over(f"its factory ({question.dtype})"):
+        port = load_port(question.port, str(folder), question.dtype)
     began = time.monotonic()
     with progress.status("loading the reference") as status:
         reference = Reference(question.checkpoint, folder, config, question.dtype)
         told = _teller(status.update, began)
-        trials = Trials(reference, port, question.compared, question.examples, question.seconds, told)
+        trials = Trials(reference, port, question.compared, question.examples, question.seconds, told, watch)
         found = _Found(question, folder, port, trials)
         failure, smallest = found.failure(bounds)
         if failure is not None and smallest is not None:
@@ -116,7 +121,10 @@ def _simplest(question: Question, folder: Path, smallest: Drawn, told: Callable[
         try:
             port = load_port(question.port, str(simpler), question.dtype)
             reference = Reference(question.checkpoint, simpler, read_config(simpler), question.dtype)
-            return Trials(reference, port, question.compared, 1, question.seconds, told).fails(smallest)
+            watch = Watch(question.timeout)
+            return Trials(reference, port, question.compared, 1, question.seconds, told, watch).fails(
+                smallest
+            )
         except GoldensError:
             return False
 

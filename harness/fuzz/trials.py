@@ -12,6 +12,7 @@ from harness.model import Golden, Mode, Verdict
 from harness.record.floors import WHOLE, Depth
 from harness.replay.port import Port
 from harness.replay.session import Session
+from harness.replay.watch import UNWATCHED, Watch
 from harness.report.result import Result
 from harness.store.reader import GoldenFile
 
@@ -62,6 +63,7 @@ class Trials:
     inputs: how many are run until one fails; what is drawn twice counts once
     seconds: after so many nothing more is run, and no other input fails; from the first failure on they count anew
     told: is told of each input before it is run, and of those before it
+    watch: how long the port may take for one answer
     first: the first input that failed; until then it took `before` inputs
     cut: time was over; refused: what the reference said of an input that it cannot be run on, which ends the search
     """
@@ -74,8 +76,10 @@ class Trials:
         inputs: int,
         seconds: float,
         told: Callable[[Seen], None],
+        watch: Watch = UNWATCHED,
     ) -> None:
         self._reference, self._port, self._compared, self._told = reference, port, compared, told
+        self._watch = watch
         self._inputs, self._seconds, self._until = inputs, seconds, time.monotonic() + seconds
         self._known: dict[Drawn, bool] = {}
         self._trusting = True
@@ -117,7 +121,7 @@ class Trials:
         """The port held against the goldens of inputs by name."""
         file = self._reference.recorded(inputs, depth)
         names = [golden.component for golden in self._goldens(file)]
-        return Session(file, lambda _: self._port, names, folder)
+        return Session(file, lambda _: self._port, names, folder, watch=self._watch)
 
     def replay(self, session: Session, modes: tuple[Mode, ...]) -> list[Result]:
         return list(session.replay(self._goldens(session.file), modes))

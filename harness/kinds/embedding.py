@@ -15,6 +15,13 @@ def _shifted(by: int, e: Evaluation) -> Evaluation:
     return e.with_inputs(token_ids=ids % e.parameters["weight"].shape[0])
 
 
+def _in_bits(bits: int, e: Evaluation) -> Evaluation | None:
+    """What fits into an unsigned integer, as of a file of token ids; None where every id does."""
+    if e.parameters["weight"].shape[0] <= 2**bits:
+        return None
+    return e.with_inputs(token_ids=e.inputs["token_ids"] % 2**bits)
+
+
 def _scaled(e: Evaluation) -> Array:
     rows = e.xp.wide(evaluate(e))
     return rows * rows.shape[-1] ** 0.5
@@ -27,6 +34,10 @@ def _zero(e: Evaluation) -> Evaluation:
 _ROWS = (
     Hypothesis("ids_shifted_up", "row of the next token id", change=partial(_shifted, 1)),
     Hypothesis("ids_shifted_down", "row of the token id before", change=partial(_shifted, -1)),
+    *(
+        Hypothesis("ids_low_bits", f"token ids kept in {bits} bits", change=partial(_in_bits, bits))
+        for bits in (8, 16)
+    ),
     Hypothesis("parameters_zero", "weight is zero: never loaded", change=_zero),
 )
 

@@ -9,13 +9,19 @@ import numpy as np
 from harness.model import Component
 from harness.ports.located import TapError
 from harness.ports.program import Program, Slice, Variable
+from harness.replay.port import Misshaped
 
 Array = Any
 Arrays = Mapping[str, Any]
 
 
 def as_taken(value: Array, wanted: Any, name: str, argument: str) -> Array:
-    """An input as the program takes it. Raises TapError for another shape."""
+    """An input as the program takes it. Raises TapError for another layout, Misshaped for another size of an axis."""
+    if len(value.shape) == len(wanted.shape) and sorted(value.shape) != sorted(wanted.shape):
+        raise Misshaped(
+            f"{name} takes {argument} as {tuple(wanted.shape)} in this model, and would be given {value.shape}: "
+            "is a size in its configuration another one?"
+        )
     if value.shape != wanted.shape:
         raise TapError(
             f"{name} takes {argument} as {tuple(wanted.shape)} in this model, and would be given {value.shape}: "

@@ -1,9 +1,11 @@
 """A port of any model: the whole of it, and its components, from one tracing and a table of where its values are."""
 
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -157,6 +159,18 @@ class ModelPort:
         (value,) = self._run(traced, alone.ready, given)
         return {name: lengths.cut(to_reference(gathered(value), alone.tap, self._sizes), component.axes)}
 
+    def expect(self, name: str) -> None:
+        """Begin to read the parameters of a component that is going to be run soon, if a table says which they are."""
+        component = self._wiring.get(name)
+        if component is not None:
+            named = component.parameters.values()
+            self._loaded.read_ahead([self._paths[name] for name in named if name in self._paths])
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        """Parameter of the reference -> the variable that it is in."""
+        return {row.name: row.path for row in tables.rows(self._parameters or {}, self._loaded.shapes)}
+
     def _alone(self, traced: Traced, component: Component, arguments: Collection[str]) -> Alone:
         """How the component is run by itself; found when it is first asked for."""
         key = (component.name, *arguments)
@@ -188,7 +202,7 @@ class ModelPort:
         """A port with some parameters replaced, which shares the others, and what was compiled."""
         changed = tables.replaced(self._table(), self._loaded, overrides, self._sizes)
         twin = copy(self)
-        twin._loaded = self._loaded.replaced({name: jnp.asarray(value) for name, value in changed.items()})
+        twin._loaded = self._loaded.replaced(changed)
         return twin
 
     def _table(self) -> Mapping[str, Param]:
@@ -284,11 +298,12 @@ class ModelPort:
     def _run(self, traced: Traced, ready: Ready, given: Mapping[Variable, Array]) -> list[Array]:
         loaded = self._loaded.of(ready.parameters.values())
         held = {variable: loaded[path] for variable, path in ready.parameters.items()}
-        values = {**traced.program.constants, **held, **given}
+        values = ChainMap({**held, **given}, traced.program.constants)
         run_operations(ready.part.before, values)
         return ready.function(*(values[leaf] for leaf in ready.part.leaves))
 
 
 def _parameters(program: Program, part: Slice) -> dict[Variable, str]:
-    used = {*part.leaves, *(x for operation in part.before for x in operation.inputs if isinstance(x, int))}
-    return {variable: path for path, variable in program.parameters.items() if variable in used}
+    used = (*part.leaves, *(x for operation in part.before for x in operation.inputs if isinstance(x, int)))
+    names = program.parameter_names
+    return {variable: names[variable] for variable in used if variable in names}

@@ -5,7 +5,8 @@ happens in each layer is then there by itself. A component run alone is a slice 
 forward pass, whatever that is.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -59,6 +60,11 @@ class Program:
     def places(self) -> dict[Variable, int]:
         """Which operation puts out a variable; for a program that is complete."""
         return {output: place for place, each in enumerate(self.operations) for output in each.outputs}
+
+    @cached_property
+    def parameter_names(self) -> dict[Variable, str]:
+        """The parameters by variable; for a program that is complete."""
+        return {variable: name for name, variable in self.parameters.items()}
 
     def variable(self, aval: Any) -> Variable:
         self.shapes.append(aval)
@@ -174,12 +180,12 @@ def sliced(program: Program, outputs: Sequence[Variable], cuts: Sequence[Variabl
     """What computes `outputs` from `cuts`, which are what they are, whatever computes them."""
     known = set(cuts)
     kept, _ = _needed(program, outputs, known)
-    fixed = {*program.parameters.values(), *program.constants}
+    fixed = ChainMap[Variable, Any]({}, program.parameter_names, program.constants)
     before, operations = [], []
     for operation in kept:
         variables = [x for x in operation.inputs if isinstance(x, int)]
-        if operation.primitive.name in _OF_PARAMETERS and variables and fixed.issuperset(variables):
-            fixed.update(operation.outputs)
+        if operation.primitive.name in _OF_PARAMETERS and variables and all(x in fixed for x in variables):
+            fixed.update(dict.fromkeys(operation.outputs))
             before.append(operation)
         else:
             operations.append(operation)
@@ -206,7 +212,7 @@ def signature(program: Program, part: Slice) -> str:
     return "\n".join([*lines, " ".join(told(x) for x in part.outputs)])
 
 
-def run_operations(operations: Sequence[Operation], values: dict[Variable, Array]) -> None:
+def run_operations(operations: Sequence[Operation], values: MutableMapping[Variable, Array]) -> None:
     """Run operations; what they put out is added to `values`."""
     for operation in operations:
         inputs = [values[x] if isinstance(x, int) else x.val for x in operation.inputs]

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from harness.errors import GoldensError, first_line, nearest, told
 from harness.model import Component
 from harness.replay.compilations import keep_compilations
+from harness.report.result import SHAPE
 
 Arrays = Mapping[str, Any]
 
@@ -27,6 +28,10 @@ class Miswired(ValueError):
     """Raised by `apply`, or by a value that is handed out, where the forward pass does not make a component of what it
     takes in: that is wrong whatever the numbers are.
     """
+
+
+class Misshaped(Miswired):
+    """Raised where what a component takes in has other sizes than the golden, however its axes are laid out."""
 
 
 @runtime_checkable
@@ -50,6 +55,15 @@ class Isolated(Port, Protocol):
 
         Raises `NotOffered` when there is no such component to run.
         """
+        ...
+
+
+@runtime_checkable
+class Expecting(Port, Protocol):
+    """A port that reads its parameters when they are needed, and can do so while something else is computed."""
+
+    def expect(self, name: str) -> None:
+        """Told that component `name` is going to be run soon. It raises nothing: whatever is wrong shows then."""
         ...
 
 
@@ -234,6 +248,8 @@ def imported(module_name: str, named: str) -> Any:
 
 def raised(error: Exception) -> str:
     """Why a component fails for which the port raised an exception."""
+    if isinstance(error, Misshaped):
+        return f"{SHAPE}of what it takes in: {first_line(error)}"
     return (
         f"{MISWIRED}{first_line(error)}" if isinstance(error, Miswired) else f"the port raised {told(error)}"
     )

@@ -28,6 +28,7 @@ from harness.replay.order import as_run
 from harness.replay.port import (
     TRACE_INPUTS,
     Cached,
+    Expecting,
     Isolated,
     NotOffered,
     Port,
@@ -47,7 +48,7 @@ _LOG = logging.getLogger(__name__)
 Array = Any
 Recorded = Golden | FactIn
 AHEAD = 4
-"""So many comparisons before a golden is needed, its payloads are read."""
+"""So many comparisons before a golden is needed, its payloads are read, and the port's parameters."""
 NOT_OFFERED = "the port does not offer this component"
 NO_APPLY = "the port does not offer `apply`"
 NO_CACHE = "the port does not offer `init_cache`, `step` and `read_cache`"
@@ -97,12 +98,24 @@ class Session:
         asked = [(each, mode) for each in recorded for mode in modes_of(self.file, each, modes)]
         runs = as_run(asked, self.file.order)
         self._begun.clear()
+        for each, _ in runs[:1]:
+            self.port(each.dtype)
+        for each, mode in runs[:AHEAD]:
+            self._expect(each, mode)
         for place, (each, mode) in enumerate(runs):
-            for later, _ in runs[place + AHEAD : place + AHEAD + 1]:
-                if isinstance(later, Golden):
-                    self.file.read_ahead(later)
+            for later, mode_then in runs[place + AHEAD : place + AHEAD + 1]:
+                self._expect(later, mode_then)
             self._begin(runs[place : place + 2])
             yield self.result(each, mode)
+
+    def _expect(self, golden: Recorded, mode: Mode) -> None:
+        """Have read what is going to be needed: payloads, and the parameters of a port that reads them one by one."""
+        if not isinstance(golden, Golden):
+            return
+        self.file.read_ahead(golden)
+        port = self._ports.get(golden.dtype)
+        if mode is Mode.ISOLATED and isinstance(port, Expecting):
+            port.expect(golden.component)
 
     def _begin(self, runs: Iterable[tuple[Recorded, Mode]]) -> None:
         """Have the port run the first component, and the next one if it computes while this goes on, as JAX does.

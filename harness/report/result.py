@@ -16,6 +16,8 @@ from harness.errors import GoldensError
 from harness.model import Mode, Verdict, Views
 
 FORMAT = 1
+SHAPE = "shape "
+"""What the reason of a failure begins with where a size is another one."""
 
 
 class Worst(msgspec.Struct, frozen=True):

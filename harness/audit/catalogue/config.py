@@ -14,7 +14,8 @@ Config = dict[str, Any]
 _ANGLES = ("*.cos", "*.sin")
 _NORMS = ("*norm",)
 _PROBS = ("*.probs",)
-_HEADS = ("*.cos", "*.sin", "*.q_rope", "*.k_rope", "*.v_expanded", "*.scores", "*.q_norm", "*.k_norm")
+_ROTATED = ("*.cos", "*.sin", "*.q_rope", "*.k_rope", "*.q_norm", "*.k_norm")
+_HEADS = (*_ROTATED, "*.k_expanded", "*.v_expanded", "*.scores", "*.probs", "*.context")
 _EVERYWHERE = ("*",)
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
@@ -253,12 +254,14 @@ FAULTS = (
         Area.CONFIG,
         "half as many heads, each twice as wide, which fits every tensor",
         EditedConfig(_HEADS, _heads(2)),
+        frozenset({"shape"}),
     ),
     Fault(
         "config-heads-half-as-wide",
         Area.CONFIG,
         "twice as many heads, each half as wide, which fits every tensor",
         EditedConfig(_HEADS, _heads(-2)),
+        frozenset({"shape"}),
     ),
     Fault(
         "config-tied-or-not",

@@ -94,6 +94,7 @@ FAULTS = (
         Area.EMBEDDING,
         "token ids are kept in 8 bits",
         _through(np.uint8),
+        frozenset({"ids_low_bits", "first_shard_for_all"}),  # of 2 shards, where there are 512 ids
     ),
     Fault(
         "ids-in-32-bits",

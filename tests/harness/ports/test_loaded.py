@@ -77,6 +77,36 @@ def test_a_twin_has_other_values_and_shares_the_rest():
     assert told.asked == ["a", "b"]
 
 
+def test_what_is_read_ahead_is_read_once_and_has_its_place():
+    told, held = of_numbers(a=1, b=1)
+    held.read_ahead(["a", "b"]), held.read_ahead(["a"])
+    assert [float(value[0]) for value in held.of(["b", "a"]).values()] == [1, 1]
+    held.read_ahead(["a"])
+    held.of(["a"])
+    assert told.asked == ["a", "b"]
+
+
+def test_nothing_is_read_ahead_that_others_would_be_forgotten_for(monkeypatch):
+    monkeypatch.setattr(loaded, "KEPT", 8)
+    told, held = of_numbers(a=1, b=1, c=1)
+    held.of(["a"]), held.read_ahead(["b", "c"]), held.of(["b"])
+    assert told.asked == ["a", "b"]
+
+
+def test_what_cannot_be_read_ahead_is_said_when_it_is_asked_for():
+    told, held = of_numbers(a=1)
+    told.given = {}
+    held.read_ahead(["a"])
+    with pytest.raises(KeyError):
+        held.of(["a"])
+
+
+def test_a_replaced_parameter_is_not_taken_from_what_was_read_ahead():
+    _, held = of_numbers(a=1)
+    held.read_ahead(["a"])
+    assert float(held.replaced({"a": np.full(1, 5.0, np.float32)})["a"][0]) == 5
+
+
 @pytest.fixture
 def told():
     settings = config.read(CHECKPOINT)

@@ -1,0 +1,77 @@
+"""`--timeout`: a port that does not come back ends the command with a sentence, whichever command runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import write_checkpoint, write_golden
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "goldens" / "checkpoints" / "qwen2-tiny"
+ENDLESS = """
+import jax
+from tests.fakes import NumpyPort
+
+class Endless(NumpyPort):
+    def apply(self, name, inputs):
+        while name == "layers.0.q_proj":
+            pass
+        return super().apply(name, inputs)
+
+    def trace(self, inputs, names):
+        while True:
+            pass
+
+def make(checkpoint, *, dtype):
+    return Endless(dtype)
+
+def never(checkpoint, *, dtype):
+    while True:
+        pass
+"""
+REPLAY = ("replay", "tiny.h5", "--mode", "isolated")
+FUZZ = ("fuzz", "--checkpoint", str(CHECKPOINT), "--dtype", "float32")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("endless")
+    (folder / "endless.py").write_text(ENDLESS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_golden(Path("tiny.h5"), checkpoint=write_checkpoint(Path("checkpoint")))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "factory", "asked"),
+    [
+        (REPLAY, "make", "layers.0.q_proj (hello float32 isolated)"),
+        (("check-port", "tiny.h5"), "make", "a whole run (hello float32)"),
+        (("audit", "tiny.h5"), "make", "layers.0.q_proj (hello float32 isolated)"),
+        (("audit", "tiny.h5"), "never", "its factory (float32)"),
+        (FUZZ, "make", "a whole run (input float32 end-to-end)"),
+        (FUZZ, "never", "its factory (float32)"),
+    ],
+    ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else None,
+)
+def test_a_port_that_does_not_come_back_ends_the_command(folder, arguments, factory, asked):
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        *arguments,
+        "--port",
+        f"endless:{factory}",
+        "--timeout",
+        "5",
+    ]
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+    )
+    assert ended.returncode == 2
+    assert f"the port did not come back from {asked} within 5 s" in ended.stderr
+    assert "--timeout" in ended.stderr
+    assert "Traceback" not in ended.stderr
