@@ -131,11 +131,12 @@ class Likelihoods:
 
     @classmethod
     def of(cls, logits: Array) -> Self:
-        """A logit of -inf is a token that cannot come."""
+        """A logit of -inf is a token that cannot come; one of +inf, as float16 has it, leaves nothing to say: NaN."""
         import numpy as np
 
         logs = logits.astype(np.float64)
-        logs -= logs.max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            logs -= logs.max(axis=-1, keepdims=True)
         shares = np.exp(logs)
         totals = shares.sum(axis=-1, keepdims=True)
         logs -= np.log(totals)

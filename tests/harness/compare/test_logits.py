@@ -63,6 +63,15 @@ def test_tokens_that_cannot_come():
     assert open_to_more == pytest.approx(math.log((2 + math.e) / (1 + math.e)), rel=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_logit_leaves_nothing_to_say_and_warns_of_nothing():
+    """float16 overflows for real, in port and golden alike."""
+    golden = np.array([[0.0, np.inf, 1.0], [0.0, 1.0, 2.0]], np.float32)
+    found = rows(golden, golden)
+    assert math.isnan(found.kl[0])
+    assert found.kl[1] == 0
+
+
 def test_what_is_not_a_number_is_not_taken_for_agreement():
     golden, port = drawn(0, 2, V), drawn(0, 2, V)
     port[1, 3] = np.nan
