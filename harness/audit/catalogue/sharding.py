@@ -133,8 +133,8 @@ def _residual_four_times(call: Call) -> Array:
     return call.output + 3 * call.inputs["residual"]
 
 
-def _fault(name: str, says: str, at: tuple[str, ...], change: Callable[[Call], Array], named: str) -> Fault:
-    return Fault(name, Area.SHARDING, says, Answer(at, change), frozenset({named}))
+def _fault(name: str, says: str, at: tuple[str, ...], change: Callable[[Call], Array], *named: str) -> Fault:
+    return Fault(name, Area.SHARDING, says, Answer(at, change), frozenset(named))
 
 
 FAULTS = (
@@ -249,6 +249,7 @@ FAULTS = (
         _EMBEDDING,
         _looked_up_in_first_shard,
         "first_shard_for_all",
+        "ids_low_bits",  # of 512 ids, the first half
     ),
     _fault(
         "shard-norm-by-itself",
