@@ -76,6 +76,7 @@ def told():
         return module.page()
 
 
+@pytest.mark.slow
 def test_the_page_is_what_is_found(told):
     made, kept = words(told), words(PAGE.read_text(encoding="utf-8"))
     assert [(a, b) for a, b in zip(made, kept, strict=False) if not alike(a, b)] == []
@@ -93,6 +94,7 @@ def rows(page, heading):
     return {row[0]: row[1:] for row in cells}
 
 
+@pytest.mark.slow
 def test_the_embedding_is_equal_and_the_square_projections_are_wrong(told):
     found = {name.strip("`"): cells for name, cells in rows(told, "Replay").items()}
     assert found["embed_tokens"][0] == "0"
@@ -102,6 +104,7 @@ def test_the_embedding_is_equal_and_the_square_projections_are_wrong(told):
     ]
 
 
+@pytest.mark.slow
 def test_what_the_notes_suspected_passes_where_it_can_be_seen(told):
     suspects = rows(told, "RoPE, GQA and softmax were right")
     assert len(suspects) == 6
@@ -109,6 +112,7 @@ def test_what_the_notes_suspected_passes_where_it_can_be_seen(told):
     assert all(int(cells[1]) > 0 for cells in suspects.values())
 
 
+@pytest.mark.slow
 def test_the_cause_is_named_and_one_token_is_told_of(told):
     replay = section(told, "Replay")
     assert "explained by: weight used without transposing" in replay

@@ -156,10 +156,21 @@ class Planted:
         values = {f"{CASE}{name}": value for name, value in inputs.items()}
         wanted = [name for name in names if name in self._wiring]
         for name in _in_order(self._wiring, wanted):
-            sources = {argument: values[source] for argument, source in self._wiring[name].items()}
+            sources = {
+                argument: self._split(name, argument, values[source])
+                for argument, source in self._wiring[name].items()
+            }
             composite = self._components[name].composite_of
             values[name] = values[composite] if composite else self._run(name, sources)
         return {name: values[name] for name in wanted}
+
+    def _split(self, name: str, argument: str, value: Array) -> Array:
+        """With heads apart where they are so in the right source and not in the wrong one: a norm may be left out."""
+        right = self._components.get(self._components[name].inputs.get(argument, ""))
+        if right is None or np.ndim(value) + 1 != len(right.axes.split()):
+            return value
+        head_dim = self._parameters[right.parameters["weight"]].shape[-1]
+        return value.reshape(*value.shape[:-1], -1, head_dim)
 
     def _run(self, name: str, inputs: Arrays) -> Array:
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -58,6 +58,9 @@ class Problem:
     dtype: str
     donors: Sequence[Donor]
     observations: Sequence[Observation]
+
+    slack: ClassVar[float] = 1.0
+    """How many times what the rule allows may be left under the right name."""
 
     @property
     def step(self) -> Step:

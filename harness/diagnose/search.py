@@ -202,7 +202,7 @@ def _confirmed(problem: Problem, candidates: Sequence[Candidate]) -> Iterator[Ca
         outcome = under(problem, observation, candidate, Sample())
         if outcome is not None:
             found = distance(problem, observation, outcome, Sample())
-            if explains(found, observation.over_floor):
+            if explains(found, observation.over_floor, problem.slack):
                 yield replace(candidate, left=found.over_floor)
 
 
@@ -251,9 +251,9 @@ class Distance:
     over_floor: float
 
 
-def explains(found: Distance, before: float) -> bool:
+def explains(found: Distance, before: float, slack: float = 1.0) -> bool:
     """Whether what is left is rounding. before: how far the answer is from the right output, in noise floors."""
-    return found.over_limit <= 1 and found.over_floor * _FALL <= before
+    return found.over_limit <= slack and found.over_floor * _FALL <= before
 
 
 def distance(

@@ -146,6 +146,7 @@ def test_beside_json_the_table_goes_to_stderr(whole):
 HIDDEN_BY_ONE_TOKEN = ("RoPE", "mask", "scores", "softmax")
 
 
+@pytest.mark.slow
 def test_one_token_misses_what_attention_does_and_another_file_catches_it(goldens):
     """Each miss says by how little it changes anything, and which file and case catch it."""
     pytest.importorskip("torch")

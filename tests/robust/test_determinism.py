@@ -103,7 +103,7 @@ def test_a_test_alone_judges_as_among_all(judged):
         assert result in alone["results"]
 
 
-@pytest.mark.parametrize("mode", ["isolated", "end-to-end"])
+@pytest.mark.parametrize("mode", ["isolated", pytest.param("end-to-end", marks=pytest.mark.slow)])
 def test_threads_change_no_verdict_of_a_port(mode):
     """Half of what is compared is wrong, so that there are two verdicts to change."""
     limited = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

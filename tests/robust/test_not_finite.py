@@ -72,6 +72,7 @@ def test_json_has_it_as_numbers(goldens, first_token):
     assert run["notes"][0].startswith("NaN or infinity first arose end to end in layers.1.mlp.up_proj")
 
 
+@pytest.mark.slow
 def test_in_decode_the_earliest_step_comes_first(goldens):
     """In a whole pass it is layer 0, whose token is a later one."""
     port = ("--port", f"{PORTS}:later_layer_first", "--include", "layers.*.mlp.act")

@@ -36,6 +36,7 @@ def test_a_fault_gets_its_name_and_no_other(fault):
             assert names <= fault.named_by, (file, explanation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.named_by], ids=lambda fault: fault.name)
 def test_without_its_name_nothing_else_is_named(fault):
     for file, said in diagnosed(fault, withheld=fault.named_by):
