@@ -125,9 +125,12 @@ def test_more_devices_than_there_are_once_jax_has_started_are_refused(goldens):
     assert "is 999 devices, but JAX has " in refused(goldens("replay", *TINY, "--mesh", "tp=999"))
 
 
-def test_explain_and_check_port_take_a_mesh(goldens):
-    only = ("--include", "norm")
-    assert goldens("explain", *TINY, *only, "--mesh", "tp=1").status == 0
+def test_explain_takes_a_mesh(goldens):
+    assert goldens("explain", *TINY, "--include", "norm", "--mesh", "tp=1").status == 0
+
+
+@pytest.mark.slow
+def test_check_port_takes_a_mesh(goldens):
     assert goldens("check-port", EIGHT, "--case", "far", "--mesh", "tp=1").status == 0
 
 
