@@ -1,6 +1,6 @@
 """What does recording cost, beside running the model and saving as many bytes?
 
-    python benchmarks/record.py CHECKPOINT [--dtype float32] [--rows 2] [--tokens 128] [--rounds 5]
+    python benchmarks/record.py CHECKPOINT [--dtype float32] [--rows 2] [--tokens 128] [--rounds 5] [--quick]
 
 One case of ROWS x TOKENS tokens, all components. In every round, in turns, and as medians of all rounds:
     forward     the plain forward pass, without a cache
@@ -108,13 +108,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--quick", action="store_true", help="leave `recorded` out, which takes longest by far"
+    )
     asked = parser.parse_args()
     folder = resolve(asked.checkpoint)
     with tempfile.TemporaryDirectory() as work:
         vocabulary = reference.embedding_rms(folder).size
         bench = Bench(folder, asked.dtype, drawn(asked.rows, asked.tokens, vocabulary), Path(work))
+        names = ("forward", "saved", "proved") if asked.quick else ("forward", "saved", "proved", "recorded")
         bench.proved()  # says how many bytes there are
-        calls = {name: getattr(bench, name) for name in ("forward", "saved", "proved", "recorded")}
+        calls = {name: getattr(bench, name) for name in names}
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
         for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
             for name, call in calls.items():
