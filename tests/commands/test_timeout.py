@@ -14,7 +14,7 @@ from tests.fakes import write_checkpoint, write_golden
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "goldens" / "checkpoints" / "qwen2-tiny"
 ENDLESS = """
-import jax
+import jax  # which is asked for its platform while the time runs: importing it may take seconds
 from tests.fakes import NumpyPort
 
 class Endless(NumpyPort):
