@@ -116,8 +116,13 @@ class Auditor:
     watch: Watch = UNWATCHED
 
     def _load(self, folder: Path) -> Port:
+        return self._made(
+            lambda checkpoint, dtype: load_port(self.spec, checkpoint, dtype, self.mesh), folder
+        )
+
+    def _made(self, make: Callable[[str, str], Port], folder: Path) -> Port:
         with self.watch.over(f"its factory ({self.dtype})"):
-            return load_port(self.spec, str(folder), self.dtype, self.mesh)
+            return make(str(folder), self.dtype)
 
     @cached_property
     def weights(self) -> Weights:
@@ -143,7 +148,7 @@ class Auditor:
                 self._refuse_copy("checkpoint", lambda: self._load(copy))
         if any(isinstance(fault.planting, Patch) for fault in faults):
             make = copied_factory(self.spec, self.mesh)
-            self._refuse_copy("package", lambda: make(str(self.folder), self.dtype))
+            self._refuse_copy("package", lambda: self._made(make, self.folder))
 
     def _refuse_copy(self, what: str, make: Callable[[], Port]) -> None:
         """what: that of which the copy is."""
@@ -252,7 +257,7 @@ class Auditor:
             make = patched_factory(self.spec, fault, self.mesh)
             names = planted(planting, components, facts=inside)
             try:
-                made = make(str(self.folder), self.dtype)
+                made = self._made(make, self.folder)
             except Broken:
                 raise
             except GoldensError as error:

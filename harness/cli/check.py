@@ -64,7 +64,7 @@ def check(
         told.print(f"{golden} is there already, and is of this checkpoint: not recorded again", markup=False)
     else:
         with redirect_stdout(sys.stderr) if json else nullcontext():
-            _record(checkpoint, folder, golden, dtype or [], spec)
+            _record(checkpoint, folder, golden, dtype or [], spec, timeout)
     question = command.Question(
         port=spec,
         checkpoint=str(folder),
@@ -103,12 +103,17 @@ def _refuse_other(file: "GoldenFile", checkpoint: str, folder: Path) -> None:
         ) from error
 
 
-def _record(checkpoint: str, folder: Path, golden: Path, dtypes: list[str], port: str) -> None:
+def _record(
+    checkpoint: str, folder: Path, golden: Path, dtypes: list[str], port: str, timeout: float | None
+) -> None:
     """A port that cannot be made is refused first: recording takes longer."""
     from harness.replay.port import load_port
+    from harness.replay.watch import Watch
 
     command = recording()
-    load_port(port, str(folder), dtypes[0] if dtypes else "float32")
+    first = dtypes[0] if dtypes else "float32"
+    with Watch(timeout).over(f"its factory ({first})"):
+        load_port(port, str(folder), first)
     asked = command.Asked(
         suite=None, checkpoint=checkpoint, output=golden, dtypes=tuple(dtypes), keep=(), cases=()
     )

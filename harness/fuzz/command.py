@@ -97,14 +97,12 @@ def fuzz(question: Question, progress: Console) -> Fuzz:
     folder = resolve(question.checkpoint)
     config = read_config(folder)
     bounds = _bounds(question, config, folder)
-    watch = Watch(question.timeout)
-    with watch.over(f"its factory ({question.dtype})"):
-        port = load_port(question.port, str(folder), question.dtype)
+    port = _port(question, folder)
     began = time.monotonic()
     with progress.status("loading the reference") as status:
         reference = Reference(question.checkpoint, folder, config, question.dtype)
         told = _teller(status.update, began)
-        trials = Trials(reference, port, question.compared, question.examples, question.seconds, told, watch)
+        trials = _trials(question, reference, port, question.examples, told)
         found = _Found(question, folder, port, trials)
         failure, smallest = found.failure(bounds)
         if failure is not None and smallest is not None:
@@ -114,17 +112,26 @@ def fuzz(question: Question, progress: Console) -> Fuzz:
     return _outcome(question, trials, failure, time.monotonic() - began)
 
 
+def _port(question: Question, folder: Path) -> Port:
+    with Watch(question.timeout).over(f"its factory ({question.dtype})"):
+        return load_port(question.port, str(folder), question.dtype)
+
+
+def _trials(
+    question: Question, reference: Reference, port: Port, examples: int, told: Callable[[Seen], None]
+) -> Trials:
+    watch = Watch(question.timeout)
+    return Trials(reference, port, question.compared, examples, question.seconds, told, watch)
+
+
 def _simplest(question: Question, folder: Path, smallest: Drawn, told: Callable[[Seen], None]) -> list[str]:
     """What the checkpoint can do without while the smallest input fails. What refuses a simpler one needs it all."""
 
     def fails(simpler: Path) -> bool:
         try:
-            port = load_port(question.port, str(simpler), question.dtype)
+            port = _port(question, simpler)
             reference = Reference(question.checkpoint, simpler, read_config(simpler), question.dtype)
-            watch = Watch(question.timeout)
-            return Trials(reference, port, question.compared, 1, question.seconds, told, watch).fails(
-                smallest
-            )
+            return _trials(question, reference, port, 1, told).fails(smallest)
         except GoldensError:
             return False
 

@@ -1,4 +1,4 @@
-"""`--timeout`: a port that does not come back ends an audit and a fuzz run, too, with a sentence.
+"""`--timeout`: a port that does not come back ends an audit, a fuzz run and a check, too, with a sentence.
 
 tests/misuse has the commands that replay a golden file.
 """
@@ -14,6 +14,8 @@ from tests.fakes import write_checkpoint, write_golden
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "goldens" / "checkpoints" / "qwen2-tiny"
 ENDLESS = """
+from pathlib import Path
+
 import jax  # which is asked for its platform while the time runs: importing it may take seconds
 from tests.fakes import NumpyPort
 
@@ -33,6 +35,29 @@ def make(checkpoint, *, dtype):
 def never(checkpoint, *, dtype):
     while True:
         pass
+
+def never_a_copy(checkpoint, *, dtype):
+    while Path(__file__).parent != Path.cwd():
+        pass
+    return NumpyPort(dtype)
+
+class Raising(NumpyPort):
+    def trace(self, inputs, names):
+        raise ValueError("it always fails")
+
+def never_again(checkpoint, *, dtype, made=[]):
+    while made:
+        pass
+    made.append(checkpoint)
+    return Raising(dtype)
+"""
+FAULT = """
+[[fault]]
+name = "silu-of-minus-x"
+area = "MLP"
+says = "silu is given minus x"
+at = ["layers.*.act"]
+replace = [{ file = "endless.py", find = "it always fails", with = "it never holds" }]
 """
 FUZZ = ("fuzz", "--checkpoint", str(CHECKPOINT), "--dtype", "float32")
 
@@ -41,6 +66,7 @@ FUZZ = ("fuzz", "--checkpoint", str(CHECKPOINT), "--dtype", "float32")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("endless")
     (folder / "endless.py").write_text(ENDLESS)
+    (folder / "faults.toml").write_text(FAULT)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_golden(Path("tiny.h5"), checkpoint=write_checkpoint(Path("checkpoint")))
@@ -52,7 +78,10 @@ def folder(tmp_path_factory):
     [
         (("audit", "tiny.h5"), "make", "layers.0.q_proj (hello float32 isolated)"),
         (("audit", "tiny.h5"), "never", "its factory (float32)"),
+        (("audit", "tiny.h5", "--faults", "faults.toml"), "never_a_copy", "its factory (float32)"),
         (FUZZ, "make", "a whole run (input float32 end-to-end)"),
+        (FUZZ, "never_again", "its factory (float32)"),
+        (("check", str(CHECKPOINT)), "never", "its factory (float32)"),
     ],
     ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else None,
 )
@@ -68,7 +97,12 @@ def test_a_port_that_does_not_come_back_ends_the_command(folder, arguments, fact
         "3",
     ]
     ended = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "300"},
     )
     assert ended.returncode == 2
     assert f"the port did not come back from {asked} within 3 s" in ended.stderr
