@@ -73,7 +73,7 @@ def in_any_parts(data, replayed, cases):
     assert failures(file, port, case, (*parts, tokens[case])) == ([], {})
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_text_that_is_read_in_any_parts_gives_what_a_whole_pass_gives(replayed, data):
     """One case of each model: what is compiled for it serves all of its examples."""
@@ -81,7 +81,7 @@ def test_a_text_that_is_read_in_any_parts_gives_what_a_whole_pass_gives(replayed
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_case_can_be_read_in_any_parts(replayed, data):
     in_any_parts(data, replayed, sorted(whole_cases(replayed[0])))

@@ -62,10 +62,10 @@ class Layout:
         """Sums over `inner`, (2 outer middle), to those of tokens: (2 B T)."""
         return self._summed(over_inner, range(self.lead), "BT")
 
-    def channels(self, over_inner: Array, over_middle: Array | None) -> Array:
+    def channels(self, over_inner: Array, over_middle: Array) -> Array:
         """Sums over `middle`, (2 outer inner), to those of channels; over `inner` where those are no channels."""
         channels = "".join(letter for letter in self.letters if letter not in PLACES)
-        if over_middle is None:
+        if not self.has_channels:
             return self._summed(over_inner, range(self.lead), channels)
         return self._summed(
             over_middle, [*range(self.before), *range(self.lead, len(self.letters))], channels

@@ -22,7 +22,7 @@ def cases(draw):
 
 
 @given(case=cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mask_positions_and_tokens_belong_together(case):
     assert case.token_ids.shape == case.attention_mask.shape == case.positions.shape
     for ids, mask, positions in zip(case.token_ids, case.attention_mask, case.positions, strict=True):
@@ -42,7 +42,6 @@ def test_mask_positions_and_tokens_belong_together(case):
     lengths=st.tuples(st.integers(1, 10), st.integers(11, 30)),
     padding=st.sampled_from(["none", "left", "right"]),
 )
-@settings(deadline=None)
 def test_rows_drawn_from_a_seed_keep_what_was_asked(seed, batch, lengths, padding):
     rows = draw_rows(seed, VOCAB, batch, *lengths, padding)
     sizes = [len(row) for row in rows]

@@ -8,7 +8,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 Run = Callable[..., pytest.RunResult]
-HEAVY = {"torch", "jax", "flax", "numpy", "h5py", "ml_dtypes", "scipy", "safetensors"}
+HEAVY = {"torch", "jax", "flax", "numba", "numpy", "h5py", "ml_dtypes", "scipy", "safetensors"}
 LEFT = """
     import sys
 

@@ -10,7 +10,7 @@ from tests.fakes import NumpyPort
 
 pytest_plugins = ["pytester"]
 Run = Callable[..., pytest.RunResult]
-HEAVY = {"torch", "jax", "flax", "numpy", "h5py", "ml_dtypes"}
+HEAVY = {"torch", "jax", "flax", "numba", "numpy", "h5py", "ml_dtypes"}
 LIGHT = {"harness"} | {f"harness.plugin{module}" for module in ("", ".gathered", ".items", ".options")}
 
 

@@ -152,7 +152,6 @@ PIECES = st.one_of(
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )
@@ -225,7 +224,6 @@ def writers(request, tmp_path_factory):
 @of_5_23
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )

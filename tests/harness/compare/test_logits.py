@@ -32,7 +32,7 @@ def divergence(golden, port):
     return (np.exp(p) * (p - q)).sum(-1).astype(np.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), power=st.floats(-7, 1.3), scale=st.floats(0.1, 30))
 def test_the_divergence_is_right_however_near_the_two_are(seed, power, scale):
     golden = drawn(seed, 4, V, scale=scale)

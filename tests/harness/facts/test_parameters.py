@@ -251,7 +251,7 @@ def test_what_is_no_known_mistake_is_not_named(facts, weights, context):
     assert found.text == ""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(order=st.permutations(range(24)), axis=st.sampled_from(["row", "column"]))
 def test_any_order_is_found(order, axis, weights, facts):
     """Of rows or columns, whatever it is, and as nothing else."""

@@ -101,7 +101,7 @@ TYPES = ["default", *frequencies.TYPES]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rope_type", TYPES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_cos_and_sin_are_bit_by_bit_the_reference_s(rope_type, dtype, data):
     rotary, positions = data.draw(cases(rope_type))
@@ -111,7 +111,7 @@ def test_cos_and_sin_are_bit_by_bit_the_reference_s(rope_type, dtype, data):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rope_type", TYPES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_reference_passes_the_rounding_model(rope_type, dtype, data):
     """And numpy in float64 is what it rounds."""
@@ -122,7 +122,7 @@ def test_the_reference_passes_the_rounding_model(rope_type, dtype, data):
 
 
 @pytest.mark.parametrize("rope_type", TYPES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_the_port_is_the_reference_but_for_rounding(rope_type, data):
     """Compiled, as it is in a pass; it shares no code with the step."""
@@ -142,7 +142,7 @@ def test_the_port_is_the_reference_but_for_rounding(rope_type, data):
 
 
 @pytest.mark.parametrize("rope_type", TYPES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_torch_evaluates_in_float64_as_numpy_does(rope_type, data):
     rotary, positions = data.draw(cases(rope_type))
@@ -180,7 +180,7 @@ def by_logarithm(settings, length):
 
 
 @pytest.mark.parametrize("rope_type", TYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_another_order_of_evaluation_stays_within_four_sigma(rope_type, data):
     rotary, positions = data.draw(cases(rope_type))

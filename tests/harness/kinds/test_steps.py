@@ -105,7 +105,7 @@ def real_places(e: Evaluation) -> Places:
 
 
 @pytest.mark.parametrize(("name", "more"), WAYS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_numpy_and_torch_evaluate_alike(name, more, seed):
     step, ours = STEPS[name], drawn(name, seed, more=more)
@@ -124,7 +124,7 @@ def test_numpy_and_torch_evaluate_alike(name, more, seed):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("name", "more"), ROUNDED_WAYS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_reference_order_stays_within_four_sigma(name, more, dtype, seed):
     """The model holds for the reference: a check of both."""

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.ports.layout import LayoutError, layers_axis, of_one_layer, to_port, to_reference
@@ -17,7 +17,6 @@ LAYOUTS = (
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(LAYOUTS), st.integers(1, 3), st.integers(1, 4))
 def test_there_and_back_is_the_same(layout, batch, tokens):
     value = np.random.default_rng(0).standard_normal((batch, tokens, 24)).astype(np.float32)

@@ -109,7 +109,7 @@ def cases(draw):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases(), st.integers(1, 30))
 def test_a_sample_has_every_end_and_is_no_larger_than_it_must_be(case, size):
     chosen, real = sample(case, size), case.attention_mask != 0

@@ -44,7 +44,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     return np.frombuffer(raw.tobytes(), dtype).reshape(shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=st.lists(arrays(), min_size=1, max_size=6))
 def test_any_array_comes_back_bit_by_bit(
     tmp_path_factory: pytest.TempPathFactory, values: list[np.ndarray]
