@@ -74,11 +74,12 @@ class Apart:
 def relative(rows: Array, channels: Array, least: float = 0.0) -> Views:
     """As `views` has it, from sums of squares of the error, and of the reference."""
     (row_error, row_reference), (channel_error, channel_reference) = rows, channels
-    return Views(
-        whole=_ratio(row_error.sum(), row_reference.sum()),
-        row=_ratio(row_error, _at_least(row_reference, least)),
-        channel=_ratio(channel_error, _at_least(channel_reference, least)),
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Views(
+            whole=_ratio(row_error.sum(keepdims=True), row_reference.sum(keepdims=True)),
+            row=_ratio(row_error, _at_least(row_reference, least)),
+            channel=_ratio(channel_error, _at_least(channel_reference, least)),
+        )
 
 
 def apart(port: Array, recorded: Array, axes: str, places: Places, atol: float = 0.0) -> Apart:
@@ -150,7 +151,6 @@ def _median(numbers: Array) -> float:
 
 
 def _ratio(squares: Array, powers: Array) -> float:
-    squares, powers = np.atleast_1d(squares), np.atleast_1d(powers)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(squares == 0, 0.0, squares / powers)
-    return float(np.sqrt(np.max(ratios, initial=0.0)))
+    """The root of the largest; where both are zero, they are alike."""
+    ratios = np.divide(squares, powers, out=np.zeros(squares.shape), where=squares != 0)
+    return float(np.sqrt(ratios.max(initial=0.0)))
