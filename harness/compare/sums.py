@@ -1,8 +1,9 @@
 """Sums of squares of an error and of what it is relative to: one pass over both tensors. numpy and numba only.
 
 Every number is worked on in float64 while it is in a register, by `harness.compare.kernel`; no tensor is copied as a
-whole. Large ones are read by several threads. How they are cut does not depend on how many, and parts are added in the
-order in which they lie, so that neither do the sums.
+whole. Where all are small, as those of a tiny model, `harness.compare.plain` does it, and numba is not imported. Large
+ones are read by several threads. How they are cut does not depend on how many, and parts are added in the order in
+which they lie, so that neither do the sums.
 """
 
 import math
@@ -16,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.compare.kernel import add
+from harness.compare import plain
 
 Array = Any
 
+_FEW = 32 * 1024
+"""Elements up to which numpy does it, in 0.3 ms; numba takes a second of each process, to be there."""
+_ALONE = 1024 * 1024
+"""Elements up to which a thread does not share: handing half a millisecond's work to another takes as long."""
 _PART = 128 * 1024
-"""Elements that a thread takes at once, about."""
+"""Elements of more that a thread takes at once, about."""
 _WIDEST = 8 * 1024
 """Columns that it takes at once: their sums, too, are to stay in cache."""
 
@@ -70,6 +75,13 @@ class Sums:
         outer, middle, inner = shape
         return cls(np.zeros((2, outer, middle)), np.zeros((2, outer, inner)))
 
+    def found(self, begin: int, largest: float, at: int, strange: int, first: int, lost: int) -> "Sums":
+        """With what else there is, of a part that begins at an index."""
+        self.largest, self.at = largest, begin + at
+        self.strange, self.first = strange, begin + first
+        self.lost = lost
+        return self
+
     def add(self, span: Span, part: "Sums") -> None:
         """Add those of a part, which lies there."""
         outer, middle, inner = span
@@ -91,6 +103,8 @@ class Sums:
 
 def measure(pair: Pair, helpers: int | None = None) -> Sums:
     """All of a pair. helpers: threads beside this one; if it is not said, so many that every processor has one."""
+    if pair.reference.size <= _FEW:
+        return _plainly(pair)
     parts = _cut(pair.reference.shape)
     if len(parts) == 1:
         return _measure(pair, *parts)
@@ -98,6 +112,15 @@ def measure(pair: Pair, helpers: int | None = None) -> Sums:
     for span, part in zip(parts, _side_by_side(pair, parts, helpers), strict=True):
         total.add(span, part)
     return total
+
+
+def _plainly(pair: Pair) -> Sums:
+    sums = Sums.none(pair.reference.shape)
+    keys = _keys(pair, slice(None))
+    found = plain.add(
+        pair.first, pair.reference, pair.rows, keys, *_how(pair), sums.over_inner, sums.over_middle
+    )
+    return sums.found(0, *found)
 
 
 def _side_by_side(pair: Pair, spans: list[Span], helpers: int | None) -> list[Sums]:
@@ -130,11 +153,12 @@ def _helpers() -> ThreadPoolExecutor:
 
 
 def _cut(shape: tuple[int, int, int]) -> list[Span]:
-    """Parts of about `_PART` elements, in the order in which they lie: several of `outer`, or of `middle` in one."""
+    """Parts in the order in which they lie: all of `outer`, several, or some of `middle` in one of them."""
     outer, middle, inner = shape
+    most = _ALONE if outer * middle * inner <= _ALONE else _PART
     width = max(1, min(inner, _WIDEST))
-    height = max(1, min(middle, _PART // width))
-    depth = max(1, _PART // (height * width)) if (height, width) == (middle, inner) else 1
+    height = max(1, min(middle, most // width))
+    depth = max(1, most // (height * width)) if (height, width) == (middle, inner) else 1
     return list(product(_spans(outer, depth), _spans(middle, height), _spans(inner, width)))
 
 
@@ -145,27 +169,28 @@ def _spans(length: int, most: int) -> list[slice]:
 
 
 def _measure(pair: Pair, span: Span) -> Sums:
+    from harness.compare import kernel
+
     outer, middle, inner = span
-    first, reference = _numbers(pair.first[outer, middle], pair.reference[outer, middle])
-    depth, height, width = reference.shape
-    keys = np.broadcast_to(True if pair.keys is None else pair.keys[outer], (depth, width))
+    arrays = _numbers(pair.first[outer, middle], pair.reference[outer, middle])
+    real = _fixed(pair.rows[outer, middle]), _fixed(_keys(pair, outer))
+    depth, height, width = arrays[0].shape
     sums = Sums.none((depth, height, inner.stop - inner.start))
-    largest, at, sums.strange, where, sums.lost = add(
-        first,
-        reference,
-        _fixed(pair.rows[outer, middle]),
-        _fixed(keys),
-        1.0 if pair.subtract else 0.0,
-        pair.atol,
-        (inner.start, inner.stop),
-        sums.over_inner,
-        sums.over_middle,
-    )
-    if pair.subtract:
-        sums.largest = largest
+    columns = (inner.start, inner.stop)
+    found = kernel.add(*arrays, *real, *_how(pair), columns, sums.over_inner, sums.over_middle)
     begin = (outer.start * pair.reference.shape[1] + middle.start) * width
-    sums.at, sums.first = begin + at, begin + where
-    return sums
+    return sums.found(begin, *found)
+
+
+def _how(pair: Pair) -> tuple[float, float]:
+    """The share of the reference that is subtracted, and which errors count as none."""
+    return (1.0 if pair.subtract else 0.0), pair.atol
+
+
+def _keys(pair: Pair, outer: slice) -> Array:
+    """(outer inner), true for real ones."""
+    some = pair.reference[outer]
+    return np.broadcast_to(True if pair.keys is None else pair.keys[outer], (some.shape[0], some.shape[2]))
 
 
 def _numbers(*arrays: Array) -> list[Array]:

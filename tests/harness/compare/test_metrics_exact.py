@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections import defaultdict
 from unittest.mock import patch
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.compare import sums
+from harness.compare import kernel, sums
 from harness.compare.layout import Layout
 from harness.compare.metrics import Places, apart, counts, views
 
@@ -79,15 +81,16 @@ def plain(port, recorded, axes, places, atol):
     return exact, largest, at, strange, finite
 
 
-def small_parts(part, widest):
-    return patch.multiple(sums, _PART=part, _WIDEST=widest)
+def sizes(few, part, widest):
+    """Up to how many elements numpy does it, and the parts of others."""
+    return patch.multiple(sums, _FEW=few, _ALONE=part, _PART=part, _WIDEST=widest)
 
 
 @settings(max_examples=150)
-@given(comparisons(), st.sampled_from([(128 * 1024, 8 * 1024), (40, 4), (7, 4)]))
-def test_every_figure_is_that_of_plain_float64(comparison, sizes):
+@given(comparisons(), st.sampled_from([(10_000, 1, 1), (0, 10_000, 10_000), (0, 40, 4), (0, 7, 4)]))
+def test_every_figure_is_that_of_plain_float64(comparison, how):
     (rows, channels), largest, at, strange, finite = plain(*comparison)
-    with small_parts(*sizes):
+    with sizes(*how):
         found = apart(*comparison)
     np.testing.assert_allclose(found.rows.reshape(2, -1), rows, rtol=1e-14, atol=0)
     np.testing.assert_allclose(found.channels.reshape(2, -1), channels, rtol=1e-14, atol=0)
@@ -96,7 +99,9 @@ def test_every_figure_is_that_of_plain_float64(comparison, sizes):
     assert not strange or found.first == strange[0]
 
 
-def test_an_error_of_atol_counts_as_none_and_a_padded_one_is_not_found():
+@pytest.mark.parametrize("few", [0, 10])
+def test_an_error_of_atol_counts_as_none_and_a_padded_one_is_not_found(few, monkeypatch):
+    monkeypatch.setattr(sums, "_FEW", few)
     recorded = np.zeros((1, 2, 3), np.float32)
     port = np.array([[[0.5, 0, 0.25], [0, 0.75, 0.5]]], np.float32)
     places = Places(np.ones((1, 2), bool), np.array([[False, True, True]]))
@@ -161,11 +166,11 @@ def test_sums_do_not_depend_on_how_many_threads_there_are(axes, shape):
 
 
 def test_a_mistake_in_a_thread_is_not_lost():
-    shape = (1, 700, 896)
+    shape = (1, 1400, 896)
     tensor = np.zeros(shape, np.float32)
-    real = np.ones((1, 700), bool)
+    real = np.ones((1, 1400), bool)
     with (
-        patch.object(sums, "add", side_effect=IndexError("here")),
+        patch.object(kernel, "add", side_effect=IndexError("here")),
         pytest.raises(IndexError, match="here"),
     ):
         apart(tensor, tensor, "B T C", Places(real, real))
@@ -180,3 +185,16 @@ def test_no_tensor_is_copied_as_a_whole():
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2 * 1024**2 * (1 + (os.cpu_count() or 1))
+
+
+def test_tensors_of_a_tiny_model_need_nothing_compiled():
+    asked = """
+import sys
+import numpy as np
+from harness.compare.metrics import Places, apart
+for shape in ((1, 30, 1000), (0, 30, 1000), (1, 40, 1000)):
+    tensor, real = np.ones(shape, np.float32), np.ones(shape[:2], bool)
+    print(apart(tensor, tensor, "B T C", Places(real, real)).largest, "numba" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["0.0 False", "0.0 False", "0.0 True"]
