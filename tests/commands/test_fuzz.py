@@ -46,6 +46,7 @@ def test_what_fails_is_shrunk_and_told(goldens):
     assert "embed_tokens   smallest float32 end-to-end   FAIL   112 of 112 elements differ" in told.err
 
 
+@pytest.mark.slow
 def test_an_exception_inside_the_port_is_a_failure_and_repeated_by_its_command(goldens):
     told = goldens(*FUZZ, "tests.fuzz_ports:raises_on_batches", *BATCHES, "--json")
     assert told.status == 1

@@ -65,6 +65,7 @@ def test_a_model_with_eight_key_value_heads_is_split_over_eight_devices(mesh):
     assert json.loads(out)["counts"]["fail"] == 0
 
 
+@pytest.mark.slow
 def test_key_value_heads_that_there_are_fewer_of_are_whole_on_every_device():
     chosen = (str(GOLDENS / "qwen3-tiny.h5"), "--case", "left-padded", "--dtype", "float32")
     layer = ("--include", "layers.1.self_attn.*", "--mode", "all", "--json")

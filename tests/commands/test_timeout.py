@@ -77,9 +77,9 @@ def folder(tmp_path_factory):
     ("arguments", "factory", "asked"),
     [
         (("audit", "tiny.h5"), "make", "layers.0.q_proj (hello float32 isolated)"),
-        (("audit", "tiny.h5"), "never", "its factory (float32)"),
+        pytest.param(("audit", "tiny.h5"), "never", "its factory (float32)", marks=pytest.mark.slow),
         (("audit", "tiny.h5", "--faults", "faults.toml"), "never_a_copy", "its factory (float32)"),
-        (FUZZ, "make", "a whole run (input float32 end-to-end)"),
+        pytest.param(FUZZ, "make", "a whole run (input float32 end-to-end)", marks=pytest.mark.slow),
         (FUZZ, "never_again", "its factory (float32)"),
         (("check", str(CHECKPOINT)), "never", "its factory (float32)"),
     ],
