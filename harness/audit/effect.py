@@ -16,6 +16,7 @@ from harness.model import Golden, Mode
 from harness.replay.decode import along_tokens, asked_in_decode, decode
 from harness.replay.modes import replays
 from harness.replay.port import TRACE_INPUTS, Cached, Isolated, NotOffered, Port
+from harness.replay.watch import UNWATCHED, Watch
 from harness.report.result import ratio
 from harness.report.wording import amount
 from harness.store.reader import GoldenFile
@@ -45,21 +46,23 @@ def effect(
     faulty: Port,
     float64: bool,
     whole: bool = True,
+    watch: Watch = UNWATCHED,
 ) -> Effect:
     """The largest difference that a fault makes: to a component by itself, end to end, and in decode.
 
     without, faulty: the same port without and with the fault. float64: both are the reference in float64, so that
     nothing but the fault is in the difference. whole: both can be run from end to end
+    watch: how long they may take for one answer
     Decode takes long, and is looked at only where nothing else shows any difference.
     """
     found = Effect(0.0, 0.0, "", "", True, float64)
-    for pair in _isolated(file, goldens, without, faulty):
+    for pair in _isolated(file, goldens, without, faulty, watch):
         found = _larger(found, file, pair)
     if whole:
-        for pair in _end_to_end(file, goldens, without, faulty):
+        for pair in _end_to_end(file, goldens, without, faulty, watch):
             found = _larger(found, file, pair)
     if found.exact:
-        for pair in _decoded(file, goldens, without, faulty):
+        for pair in _decoded(file, goldens, without, faulty, watch):
             found = _larger(found, file, pair)
     return replace(found, exact=found.exact and bool(found.modes))
 
@@ -76,33 +79,43 @@ def _larger(found: Effect, file: GoldenFile, pair: _Pair) -> Effect:
     return Effect(over_floor, over_limit, golden.component, golden.case, False, found.float64, modes)
 
 
-def _isolated(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
+def _isolated(
+    file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port, watch: Watch
+) -> Iterator[_Pair]:
     if not isinstance(without, Isolated) or not isinstance(faulty, Isolated):
         return
     for golden in goldens:
         if golden.isolated is not None:
             name, inputs = golden.component, file.inputs(golden)
             try:
-                right, wrong = (np.asarray(port.apply(name, inputs)[name]) for port in (without, faulty))
+                with watch.over(
+                    f"{name} ({golden.case} {golden.dtype} {Mode.ISOLATED}), with a fault or without"
+                ):
+                    right, wrong = (np.asarray(port.apply(name, inputs)[name]) for port in (without, faulty))
             except NotOffered:
                 continue
             yield _Pair(golden, Mode.ISOLATED, right, wrong)
 
 
-def _end_to_end(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
+def _end_to_end(
+    file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port, watch: Watch
+) -> Iterator[_Pair]:
     for case, own in _by_case(goldens).items():
         given = file.case_inputs(case)
         if file.case(case).parts or len(given["kept"]) < len(given["query_index"]):
             continue  # only a part of the tokens is recorded: isolated has told what there is to tell
         inputs = {name: given[name] for name in TRACE_INPUTS}
-        traces = [port.trace(inputs, frozenset(own)) for port in (without, faulty)]
+        with watch.over(f"a whole run ({case} {Mode.END_TO_END}), with a fault or without"):
+            traces = [port.trace(inputs, frozenset(own)) for port in (without, faulty)]
         for name, golden in own.items():
             if all(name in trace for trace in traces):
                 right, wrong = (np.asarray(trace[name]) for trace in traces)
                 yield _Pair(golden, Mode.END_TO_END, right, wrong)
 
 
-def _decoded(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port) -> Iterator[_Pair]:
+def _decoded(
+    file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty: Port, watch: Watch
+) -> Iterator[_Pair]:
     without = bare(without)
     if not isinstance(without, Cached) or not isinstance(faulty, Cached):
         return
@@ -112,7 +125,8 @@ def _decoded(file: GoldenFile, goldens: Sequence[Golden], without: Port, faulty:
         given = file.case_inputs(case)
         inputs = {name: given[name] for name in TRACE_INPUTS}
         asked, read = asked_in_decode(file, own.values()), file.case(case).parts
-        both = [decode(port, inputs, asked, along, read) for port in (without, faulty)]
+        with watch.over(f"a whole run ({case} {Mode.DECODE}), with a fault or without"):
+            both = [decode(port, inputs, asked, along, read) for port in (without, faulty)]
         for name, golden in own.items():
             component, recorded = file.component(name), file.output(golden)
             if all(decoded.offers(name) for decoded in both):

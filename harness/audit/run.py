@@ -369,7 +369,7 @@ class Auditor:
         return name in faulty.names or name in parameters
 
     def _explained(self, port: Port, results: Sequence[Result], mode: Mode) -> list[Explanation]:
-        subject = Subject(self.file, lambda dtype: port, self.weights)
+        subject = Subject(self.file, lambda dtype: port, self.weights, watch=self.watch)
         if mode is Mode.ISOLATED:
             return explain(subject, results)
         if mode is Mode.DECODE:
@@ -392,7 +392,7 @@ class Auditor:
         if isinstance(planting, Method):
             return self._effect_on_facts(faulty)
         if isinstance(planting, EditedConfig | EditedCheckpoint | Patch):
-            return effect(self.file, self.goldens, self.port, faulty.port, float64=False)
+            return effect(self.file, self.goldens, self.port, faulty.port, float64=False, watch=self.watch)
         components = self.file.contents.components
         reference = Reference(components, self.weights)
         wrong = Planted(reference, components, planting, self.weights)

@@ -1,39 +1,47 @@
 """What is done with each number of a pair, in one pass over both tensors. Compiled by numba where it runs, and kept.
 
 numpy and numba only: numpy has no operation that does several things to a number while it is in a register.
+What is compiled lies in a folder of its own for each text of this file, version of numba, and dtype, and one process at
+a time reads or writes there: else numba's index of a folder may point to what another process wrote.
 """
 
-from collections.abc import Callable
+import fcntl
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numba
 import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from harness.caches import cache_folder
+
 Array = Any
+_LOG = logging.getLogger(__name__)
+_COMPILING = Lock()
 
 _MAGNITUDE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 """All bits of a float64 but its sign. Of numbers that are not negative, the order is that of their bits, which a
 processor compares in vectors."""
 
+_HOW: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+"""Sums may be taken in any order; NaN and infinities are to stay what they are."""
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Sums may be taken in any order; NaN and infinities are to stay what they are. Where nothing can be kept on disk,
-    it is compiled in each process."""
-    how: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "contract", "nsz"},
-    }
-    try:
-        return njit(function, cache=True, **how)
-    except RuntimeError:
-        return njit(function, **how)
+_compiled = njit(**_HOW)
 
 
 def _wide(number):
-    """As float64; 16 bits are a bfloat16, the upper half of a float32."""
-    raise NotImplementedError("only in compiled code")
+    """As float64; 16 bits are a bfloat16, the upper half of a float32. Runs where numba was told not to compile."""
+    return np.float64(
+        (np.uint32(number) << np.uint32(16)).view(np.float32) if number.itemsize == 2 else number
+    )
 
 
 @overload(_wide, inline="always")
@@ -45,7 +53,7 @@ def _wide_as(number):
 
 @_compiled
 def _quick(first, reference, rows, keys, share, atol, columns, over_inner, over_middle):
-    """As `add`, of what is finite; else the sums are not. Returns the bits of the largest error, and its row."""
+    """As `_add`, of what is finite; else the sums are not. Returns the bits of the largest error, and its row."""
     outer, middle, _ = reference.shape
     left, right = columns
     most, at = np.int64(0), (0, 0)
@@ -77,13 +85,13 @@ def _quick(first, reference, rows, keys, share, atol, columns, over_inner, over_
 
 @_compiled
 def _careful(first, reference, rows, keys, share, atol, columns, over_inner, over_middle):
-    """As `add`, where something is NaN or infinite, or too large to be squared. Returns the bits of the largest error,
-    and its row; strange, where and lost as `add` has them.
+    """As `_add`, where something is NaN or infinite, or too large to be squared. Returns the bits of the largest error,
+    and its row; strange, where and lost as `_add` has them.
     """
-    outer, middle, inner = reference.shape
+    outer, middle, _ = reference.shape
     left, right = columns
     most, at = np.int64(0), (0, 0)
-    strange = where = lost = 0
+    strange, where, lost = 0, (0, 0, 0), 0
     for o in range(outer):
         for m in range(middle):
             if not rows[o, m]:
@@ -95,7 +103,7 @@ def _careful(first, reference, rows, keys, share, atol, columns, over_inner, ove
                 if not (np.isfinite(one) and np.isfinite(y)):
                     lost += not np.isfinite(y)
                     if not (one == y or (np.isnan(one) and np.isnan(y))):
-                        where = where if strange else (o * middle + m) * inner + i
+                        where = where if strange else (o, m, i)
                         strange += 1
                     continue
                 x = one - share * y
@@ -110,28 +118,83 @@ def _careful(first, reference, rows, keys, share, atol, columns, over_inner, ove
     return most, at, strange, where, lost
 
 
-@_compiled
-def add(first, reference, rows, keys, share, atol, columns, over_inner, over_middle):
+def _add(first, reference, rows, keys, share, atol, columns, over_inner, over_middle):
     """The sums of squares of some columns of a part (O M N), put into over_inner (2 O M) and over_middle (2 O columns).
 
     The error is first - share * reference; rows (O M), keys (O N): true for real tokens; atol: errors that are no
     larger count as none. first, reference: float32 or float64, or bfloat16 as uint16. columns: from where to where.
     over_inner, over_middle: zeros before. Elements that are NaN or infinite in either are left out.
-    Returns the largest absolute error, whatever counts as none, and the index of the first that is; how many elements
-    are NaN or infinite in one and not the same in the other, and the index of the first; how many are in the reference.
+    Returns the largest absolute error, whatever counts as none, and where it is first; how many elements are NaN or
+    infinite in one and not the same in the other, and where the first is; how many are in the reference.
     """
     most, (o, m) = _quick(first, reference, rows, keys, share, atol, columns, over_inner, over_middle)
-    strange = where = lost = 0
+    strange, where, lost = 0, (0, 0, 0), 0
     if not np.isfinite(over_inner.sum()):
         over_inner[:] = 0.0
         over_middle[:] = 0.0
         most, (o, m), strange, where, lost = _careful(
             first, reference, rows, keys, share, atol, columns, over_inner, over_middle
         )
-    at = 0
+    at = (0, 0, 0)
     for i in range(*columns):
-        x = _wide(first[o, m, i]) - share * _wide(reference[o, m, i])
-        if most and keys[o, i] and np.float64(x).view(np.int64) & _MAGNITUDE == most:
-            at = (o * reference.shape[1] + m) * reference.shape[2] + i
+        one, y = _wide(first[o, m, i]), _wide(reference[o, m, i])
+        x = np.float64(one - share * y)
+        if (
+            most
+            and keys[o, i]
+            and np.isfinite(one)
+            and np.isfinite(y)
+            and x.view(np.int64) & _MAGNITUDE == most
+        ):
+            at = (o, m, i)
             break
     return np.int64(most).view(np.float64), at, strange, where, lost
+
+
+@cache
+def _made(dtype: np.dtype) -> Callable[..., Any]:
+    """`_add` for tensors of a dtype, compiled or read. Where nothing can be kept, every process compiles it.
+
+    What is raised of a damaged file can be anything.
+    """
+    try:
+        with _kept_in(dtype):
+            add = njit(_add, cache=True, **_HOW)
+            _try(add, dtype)
+            return add
+    except Exception:
+        _LOG.debug("what numba compiles is not kept", exc_info=True)
+    add = njit(_add, **_HOW)
+    _try(add, dtype)
+    return add
+
+
+@contextmanager
+def _kept_in(dtype: np.dtype) -> Iterator[None]:
+    text = hashlib.sha256(Path(__file__).read_bytes() + numba.__version__.encode()).hexdigest()[:16]
+    folder = cache_folder() / "compiled" / f"compare-{text}-{dtype.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+        try:
+            yield
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def _try(add: Callable[..., Any], dtype: np.dtype) -> None:
+    """Which has it compiled, for arrays as all are that are compared."""
+    number, real, sums = np.zeros((1, 1, 1), dtype), np.ones((1, 1), bool), np.zeros((2, 1, 1))
+    for array in (number, real):
+        array.flags.writeable = False
+    add(number, number, real, real, 1.0, 0.0, (0, 1), sums, sums.copy())
+
+
+def add_for(dtype: np.dtype) -> Callable[..., Any]:
+    """What adds up pairs of a dtype, as `_add` says."""
+    with _COMPILING:
+        return _made(dtype)

@@ -1,10 +1,13 @@
 """What `harness.compare.kernel` does, for tensors so small that loading compiled code would take longer. numpy only."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 Array = Any
+Place = tuple[int, int, int]
+"""Indices of an element: of O, M and N."""
 
 
 def add(
@@ -14,23 +17,39 @@ def add(
     keys: Array,
     share: float,
     atol: float,
+    columns: tuple[int, int],
     over_inner: Array,
     over_middle: Array,
-) -> tuple[float, int, int, int, int]:
-    """As the kernel's `add`, of all columns. first, reference (O M N): of any dtype."""
-    one, other = first.astype(np.float64), reference.astype(np.float64)
-    real = rows[:, :, None] & keys[:, None, :]
-    finite = np.isfinite(one) & np.isfinite(other)
-    odd = real & ~finite
-    strange = np.flatnonzero(odd & (one != other) & ~(np.isnan(one) & np.isnan(other)))
-    lost = int(np.count_nonzero(odd & ~np.isfinite(other)))
-    counted = real & finite
-    power = np.where(counted, other, 0.0)
-    error = np.where(counted, one, 0.0) - share * power
-    size = np.abs(error)
-    largest, at = float(size.max(initial=0.0)), int(size.argmax()) if size.size else 0
-    error[size <= atol] = 0.0
-    for kind, numbers in enumerate((error, power)):
-        over_inner[kind] = np.vecdot(numbers, numbers)
-        over_middle[kind] = np.einsum("omn,omn->on", numbers, numbers)
-    return largest, at, strange.size, int(strange[0]) if strange.size else 0, lost
+) -> tuple[float, Place, int, Place, int]:
+    """As the kernel has it."""
+    left, right = columns
+    with np.errstate(invalid="ignore", over="ignore"):
+        one, other = (_wide(array[:, :, left:right]) for array in (first, reference))
+        real = rows[:, :, None] & keys[:, None, left:right]
+        finite = np.isfinite(one) & np.isfinite(other)
+        odd = real & ~finite
+        strange = np.argwhere(odd & (one != other) & ~(np.isnan(one) & np.isnan(other)))
+        lost = int(np.count_nonzero(odd & ~np.isfinite(other)))
+        counted = real & finite
+        power = np.where(counted, other, 0.0)
+        error = np.where(counted, one, 0.0) - share * power
+        size = np.abs(error)
+        largest, at = float(size.max(initial=0.0)), np.unravel_index(size.argmax(), size.shape)
+        error[size <= atol] = 0.0
+        for kind, numbers in enumerate((error, power)):
+            squares = numbers * numbers
+            over_inner[kind] = squares.sum(axis=2)
+            over_middle[kind] = squares.sum(axis=1)
+    where = strange[0] if len(strange) else (0, 0, 0)
+    return largest, _place(at, left), len(strange), _place(where, left), lost
+
+
+def _wide(array: Array) -> Array:
+    if array.dtype == np.uint16:  # bfloat16, the upper half of a float32
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float64)
+
+
+def _place(at: Iterable[Any], left: int) -> Place:
+    o, m, n = (int(each) for each in at)
+    return o, m, left + n

@@ -1,13 +1,14 @@
 """Sums of squares of an error and of what it is relative to: one pass over both tensors. numpy and numba only.
 
-Every number is worked on in float64 while it is in a register, by `harness.compare.kernel`; no tensor is copied as a
-whole. Where all are small, as those of a tiny model, `harness.compare.plain` does it, and numba is not imported. Large
-ones are read by several threads. How they are cut does not depend on how many, and parts are added in the order in
-which they lie, so that neither do the sums.
+Every number is worked on in float64 while it is in a register, by `harness.compare.kernel`; no large tensor is copied
+as a whole. Where all are small, as those of a tiny model, `harness.compare.plain` does it, and numba is not imported.
+Large ones are read by several threads. How they are cut does not depend on how many, and parts are added in the order
+in which they lie, so that neither do the sums.
 """
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,7 @@ from harness.compare import plain
 
 Array = Any
 
-_FEW = 32 * 1024
+FEW = 32 * 1024
 """Elements up to which numpy does it, in 0.3 ms; numba takes a second of each process, to be there."""
 _ALONE = 1024 * 1024
 """Elements up to which a thread does not share: handing half a millisecond's work to another takes as long."""
@@ -32,6 +33,8 @@ _WIDEST = 8 * 1024
 
 Span = tuple[slice, slice, slice]
 """A part of a pair: of `outer`, `middle` and `inner`."""
+Add = Callable[..., Any]
+"""The kernel's, for tensors of a dtype, or `plain.add`."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,6 @@ class Sums:
         outer, middle, inner = shape
         return cls(np.zeros((2, outer, middle)), np.zeros((2, outer, inner)))
 
-    def found(self, begin: int, largest: float, at: int, strange: int, first: int, lost: int) -> "Sums":
-        """With what else there is, of a part that begins at an index."""
-        self.largest, self.at = largest, begin + at
-        self.strange, self.first = strange, begin + first
-        self.lost = lost
-        return self
-
     def add(self, span: Span, part: "Sums") -> None:
         """Add those of a part, which lies there."""
         outer, middle, inner = span
@@ -103,27 +99,28 @@ class Sums:
 
 def measure(pair: Pair, helpers: int | None = None) -> Sums:
     """All of a pair. helpers: threads beside this one; if it is not said, so many that every processor has one."""
-    if pair.reference.size <= _FEW:
-        return _plainly(pair)
-    parts = _cut(pair.reference.shape)
-    if len(parts) == 1:
-        return _measure(pair, *parts)
-    total = Sums.none(pair.reference.shape)
-    for span, part in zip(parts, _side_by_side(pair, parts, helpers), strict=True):
+    size, shape = pair.reference.size, pair.reference.shape
+    if size == 0:
+        return Sums.none(shape)
+    if size <= FEW:
+        return _measure(pair, _whole(shape), plain.add)
+    add = compiled(pair.first.dtype, pair.reference.dtype)
+    if size <= _ALONE:
+        return _measure(pair, _whole(shape), add)
+    total, parts = Sums.none(shape), _cut(shape)
+    for span, part in zip(parts, _side_by_side(pair, parts, add, helpers), strict=True):
         total.add(span, part)
     return total
 
 
-def _plainly(pair: Pair) -> Sums:
-    sums = Sums.none(pair.reference.shape)
-    keys = _keys(pair, slice(None))
-    found = plain.add(
-        pair.first, pair.reference, pair.rows, keys, *_how(pair), sums.over_inner, sums.over_middle
-    )
-    return sums.found(0, *found)
+def compiled(*dtypes: np.dtype) -> Add:
+    """What adds up pairs of these dtypes, if they are larger than `FEW`. The first time, it takes seconds."""
+    from harness.compare import kernel
+
+    return kernel.add_for(_common(*dtypes))
 
 
-def _side_by_side(pair: Pair, spans: list[Span], helpers: int | None) -> list[Sums]:
+def _side_by_side(pair: Pair, spans: list[Span], add: Add, helpers: int | None) -> list[Sums]:
     """The parts, in order. Whichever thread is free takes the next, so that none waits for one that is not running."""
     parts: dict[int, Sums] = {}
     waiting, lock = iter(enumerate(spans)), Lock()
@@ -134,7 +131,7 @@ def _side_by_side(pair: Pair, spans: list[Span], helpers: int | None) -> list[Su
                 number, span = next(waiting, (0, None))
             if span is None:
                 return
-            parts[number] = _measure(pair, span)
+            parts[number] = _measure(pair, span, add)
 
     if helpers is None:
         helpers = (os.cpu_count() or 1) - 1
@@ -152,13 +149,17 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compare")
 
 
+def _whole(shape: tuple[int, int, int]) -> Span:
+    outer, middle, inner = (slice(0, length) for length in shape)
+    return outer, middle, inner
+
+
 def _cut(shape: tuple[int, int, int]) -> list[Span]:
-    """Parts in the order in which they lie: all of `outer`, several, or some of `middle` in one of them."""
+    """Parts of about `_PART` elements, in the order in which they lie: several of `outer`, or of `middle` in one."""
     outer, middle, inner = shape
-    most = _ALONE if outer * middle * inner <= _ALONE else _PART
     width = max(1, min(inner, _WIDEST))
-    height = max(1, min(middle, most // width))
-    depth = max(1, most // (height * width)) if (height, width) == (middle, inner) else 1
+    height = max(1, min(middle, _PART // width))
+    depth = max(1, _PART // (height * width)) if (height, width) == (middle, inner) else 1
     return list(product(_spans(outer, depth), _spans(middle, height), _spans(inner, width)))
 
 
@@ -168,39 +169,46 @@ def _spans(length: int, most: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _measure(pair: Pair, span: Span) -> Sums:
-    from harness.compare import kernel
-
+def _measure(pair: Pair, span: Span, add: Add) -> Sums:
     outer, middle, inner = span
-    arrays = _numbers(pair.first[outer, middle], pair.reference[outer, middle])
-    real = _fixed(pair.rows[outer, middle]), _fixed(_keys(pair, outer))
-    depth, height, width = arrays[0].shape
-    sums = Sums.none((depth, height, inner.stop - inner.start))
-    columns = (inner.start, inner.stop)
-    found = kernel.add(*arrays, *real, *_how(pair), columns, sums.over_inner, sums.over_middle)
-    begin = (outer.start * pair.reference.shape[1] + middle.start) * width
-    return sums.found(begin, *found)
+    numbers = [pair.first[outer, middle], pair.reference[outer, middle]]
+    keys = np.broadcast_to(True if pair.keys is None else pair.keys[outer], numbers[0].shape[::2])
+    columns, dtype = (inner.start, inner.stop), _common(*(array.dtype for array in numbers))
+    if not all(_can_be_used(array, dtype) for array in numbers):  # they are copied, so these columns alone
+        numbers, keys = [array[:, :, inner] for array in numbers], keys[:, inner]
+        columns = (0, inner.stop - inner.start)
+    sums = Sums.none((*numbers[0].shape[:2], inner.stop - inner.start))
+    arrays = [
+        _fixed(array) for array in (*(_as(dtype, each) for each in numbers), pair.rows[outer, middle], keys)
+    ]
+    share = 1.0 if pair.subtract else 0.0
+    found = add(*arrays, share, pair.atol, columns, sums.over_inner, sums.over_middle)
+    sums.largest, at, sums.strange, first, sums.lost = found
+    begin = outer.start, middle.start, inner.start - columns[0]
+    sums.at, sums.first = (_index(begin, place, pair.reference.shape) for place in (at, first))
+    return sums
 
 
-def _how(pair: Pair) -> tuple[float, float]:
-    """The share of the reference that is subtracted, and which errors count as none."""
-    return (1.0 if pair.subtract else 0.0), pair.atol
+def _index(begin: Sequence[int], place: Sequence[int], shape: tuple[int, ...]) -> int:
+    """Of an element of the whole pair, by where it is in a part that begins there."""
+    return int(np.ravel_multi_index([b + p for b, p in zip(begin, place, strict=True)], shape))
 
 
-def _keys(pair: Pair, outer: slice) -> Array:
-    """(outer inner), true for real ones."""
-    some = pair.reference[outer]
-    return np.broadcast_to(True if pair.keys is None else pair.keys[outer], (some.shape[0], some.shape[2]))
+def _can_be_used(array: Array, dtype: np.dtype) -> bool:
+    return array.flags.c_contiguous and (array.dtype == dtype or dtype == np.uint16)
 
 
-def _numbers(*arrays: Array) -> list[Array]:
-    """As the kernel takes them, of one dtype and each in one piece. Those that it does not know are copied."""
-    (dtype, *others) = {array.dtype for array in arrays}
-    if not others and dtype.kind == "V":  # as NumPy has bfloat16, which is not its own
-        return [_fixed(array.view(np.uint16)) for array in arrays]
-    if others or dtype not in (np.float32, np.float64):
-        arrays = tuple(array.astype(np.float64) for array in arrays)
-    return [_fixed(array) for array in arrays]
+def _as(dtype: np.dtype, array: Array) -> Array:
+    return array.view(dtype) if dtype == np.uint16 else array.astype(dtype, copy=False)
+
+
+def _common(*dtypes: np.dtype) -> np.dtype:
+    """As what tensors are compared: as they are, bfloat16 by its bits; any others, or two, as float64."""
+    if len({*dtypes}) > 1:
+        return np.dtype(np.float64)
+    if dtypes[0].kind == "V":  # as NumPy has bfloat16, which is not its own
+        return np.dtype(np.uint16)
+    return dtypes[0] if dtypes[0] in (np.float32, np.float64) else np.dtype(np.float64)
 
 
 def _fixed(array: Array) -> Array:

@@ -40,7 +40,7 @@ def explain_decode(subject: Subject, results: Sequence[Result]) -> list[Explanat
     if not suspects:
         return []
     dtype = min((result.dtype for result in suspects), key=UNIT_ROUNDOFF.__getitem__)
-    session = Session(subject.file, subject.port)
+    session = Session(subject.file, subject.port, watch=subject.watch)
     cases = cache(lambda case: DecodedCase.of(subject, session, case, dtype))
     by_component: dict[str, list[Result]] = {}
     for result in suspects:

@@ -29,7 +29,7 @@ def diagnose(
     told = explain_facts((fact, session.found(fact)) for fact in asked if fact is not None)
     results = [result for result, fact in zip(results, asked, strict=True) if fact is None]
     explanations, notes = _isolated(session, folder, results, withheld)
-    explanations += explain_wiring(Subject(session.file, session.port, {}), results)
+    explanations += explain_wiring(Subject(session.file, session.port, {}, watch=session.watch), results)
     in_decode, more = _decode(session, folder, results, withheld)
     explanations += in_decode
     notes += [note for note in more if note not in notes]
@@ -48,7 +48,9 @@ def diagnose_one(session: Session, folder: Path, golden: Golden, mode: Mode) -> 
     if mode is Mode.DECODE:
         explanations, notes = _decode(session, folder, results)
         return explanations, [*notes, *_blind(session, results)]
-    return explain_wiring(Subject(session.file, session.port, {}), results), list(_blind(session, results))
+    return explain_wiring(Subject(session.file, session.port, {}, watch=session.watch), results), list(
+        _blind(session, results)
+    )
 
 
 def _isolated(
@@ -56,7 +58,7 @@ def _isolated(
 ) -> Told:
     """What needs the checkpoint's weights. One that cannot be read costs the explanation, and no verdict."""
     try:
-        subject = Subject(session.file, session.port, Weights(folder), withheld)
+        subject = Subject(session.file, session.port, Weights(folder), withheld, session.watch)
         explanations = explain(subject, results)
         notes = [*low_precision(subject, results, explanations), *cast_orders(subject, results)]
     except GoldensError as error:
@@ -71,7 +73,9 @@ def _decode(
     if not any(result.verdict is Verdict.FAIL for result in results if result.mode is Mode.DECODE):
         return [], []
     try:
-        return explain_decode(Subject(session.file, session.port, Weights(folder), withheld), results), []
+        return explain_decode(
+            Subject(session.file, session.port, Weights(folder), withheld, session.watch), results
+        ), []
     except GoldensError as error:
         return [], [f"not explained: {error}"]
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from harness.diagnose.problem import Array, wide
 from harness.errors import GoldensError
-from harness.model import Golden
+from harness.model import Golden, Mode
 from harness.replay.port import Isolated, Port
+from harness.replay.watch import UNWATCHED, Watch
 from harness.store.layout import numpy_dtype
 from harness.store.reader import GoldenFile
 
@@ -22,18 +23,24 @@ class Subject:
     port: makes the port in a dtype, or hands out the one there is
     weights: the recorded checkpoint's tensors by name, mapped into memory
     withheld: hypotheses that may not be named, to see what is said without them
+    watch: how long the port may take for one answer
     """
 
     file: GoldenFile
     port: Callable[[str], Port]
     weights: Mapping[str, Array]
     withheld: Collection[str] = ()
+    watch: Watch = UNWATCHED
 
     def answer(self, golden: Golden, inputs: Mapping[str, Array] | None = None) -> Array:
         """What the port's own component puts out for a golden's inputs, or for others."""
         port = self.port(golden.dtype)
         assert isinstance(port, Isolated), "an isolated result came from a port that runs components"
-        return np.asarray(port.apply(golden.component, inputs or self.file.inputs(golden))[golden.component])
+        with self.watch.over(
+            f"{golden.component} ({golden.case} {golden.dtype} {Mode.ISOLATED}), to explain it"
+        ):
+            answer = port.apply(golden.component, inputs or self.file.inputs(golden))
+            return np.asarray(answer[golden.component])
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -102,7 +102,9 @@ class _Run:
         assert isinstance(port, Isolated), "an isolated result came from a port that runs components"
         self._port = port
         inputs = {name: self._case[name] for name in TRACE_INPUTS}
-        outputs = port.trace(inputs, frozenset(self._components))
+        self._where = f"({case} {dtype} {Mode.END_TO_END}), to explain it"
+        with subject.watch.over(f"a whole run {self._where}"):
+            outputs = port.trace(inputs, frozenset(self._components))
         self._pass = Forward.of(subject.file, case, dtype, outputs)
         self._values = self._pass.values
 
@@ -150,7 +152,8 @@ class _Run:
 
     def _gives(self, component: Component, changed: Mapping[str, Array]) -> bool:
         try:
-            return self._pass.fed(self._port, component, changed).verdict is Verdict.PASS
+            with self._subject.watch.over(f"{component.name} {self._where}"):
+                return self._pass.fed(self._port, component, changed).verdict is Verdict.PASS
         except (
             Exception
         ):  # whatever a port raises for an input that it was not made for: then it was not that one

@@ -1,6 +1,7 @@
 """Replay: run a port against a golden file, component by component or as a whole, and ask it for facts."""
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -16,6 +17,7 @@ from harness.compare.files import places
 from harness.compare.judge import failed, judge, unmeasured
 from harness.compare.logits import LogitsSummary, Rows, merged, rows, summarise
 from harness.compare.pictures import Pictures
+from harness.compare.sums import FEW, compiled
 from harness.errors import GoldensError
 from harness.facts.family import Found
 from harness.facts.table import BEFORE, FAMILIES
@@ -39,6 +41,7 @@ from harness.replay.port import (
 )
 from harness.replay.watch import UNWATCHED, Watch
 from harness.report.result import Place, Result
+from harness.store.layout import numpy_dtype
 from harness.store.reader import GoldenFile
 from harness.tolerances import NOTHING_SAID, Tolerances
 from harness.weights import Weights
@@ -86,7 +89,7 @@ class Session:
         self._folder = folder
         self._pictures = pictures
         self._tolerances = tolerances
-        self._watch = watch
+        self.watch = watch
 
     @cached_property
     def weights(self) -> Weights | None:
@@ -98,6 +101,7 @@ class Session:
         asked = [(each, mode) for each in recorded for mode in modes_of(self.file, each, modes)]
         runs = as_run(asked, self.file.order)
         self._begun.clear()
+        self._have_compiled(each for each, _ in runs)
         for each, _ in runs[:1]:
             self.port(each.dtype)
         for each, mode in runs[:AHEAD]:
@@ -107,6 +111,16 @@ class Session:
                 self._expect(later, mode_then)
             self._begin(runs[place : place + 2])
             yield self.result(each, mode)
+
+    def _have_compiled(self, recorded: Iterable[Recorded]) -> None:
+        """What compares large tensors, before the port's time is taken: it may take seconds, and is not the port's."""
+        large = {
+            each.dtype
+            for each in recorded
+            if isinstance(each, Golden) and math.prod(self.file.tensors[each.output].shape) > FEW
+        }
+        for dtype in large:
+            compiled(numpy_dtype(dtype))
 
     def _expect(self, golden: Recorded, mode: Mode) -> None:
         """Have read what is going to be needed: payloads, and the parameters of a port that reads them one by one."""
@@ -137,7 +151,7 @@ class Session:
     def _watched(self, recorded: Recorded, mode: Mode) -> AbstractContextManager[None]:
         alone = isinstance(recorded, FactIn) or mode is Mode.ISOLATED
         asked = recorded.component if alone else "a whole run"
-        return self._watch.over(f"{asked} ({recorded.case} {recorded.dtype} {mode})")
+        return self.watch.over(f"{asked} ({recorded.case} {recorded.dtype} {mode})")
 
     def result(self, recorded: Recorded, mode: Mode) -> Result:
         with self._watched(recorded, mode):
@@ -216,7 +230,10 @@ class Session:
     def decoded(self, golden: Golden) -> Decoded | None:
         """What the port handed out of a golden's case, token by token; None if it cannot, or raised something."""
         port = self.port(golden.dtype)
-        found = self._pass(golden, Mode.DECODE) if isinstance(port, Cached) else None
+        if not isinstance(port, Cached):
+            return None
+        with self._watched(golden, Mode.DECODE):
+            found = self._pass(golden, Mode.DECODE)
         return found if isinstance(found, Decoded) else None
 
     def _pass(self, golden: Golden, mode: Mode) -> Any:
@@ -304,7 +321,7 @@ class Session:
         """The port in a dtype; made when it is first asked for."""
         if dtype not in self._ports:
             self._ports = {}  # a model in one dtype at a time
-            with self._watch.over(f"its factory ({dtype})"):
+            with self.watch.over(f"its factory ({dtype})"):
                 self._ports[dtype] = wired(self._make_port(dtype), self.file.contents.components)
         return self._ports[dtype]
 

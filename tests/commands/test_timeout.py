@@ -1,4 +1,4 @@
-"""`--timeout`: a port that does not come back ends an audit, a fuzz run and a check, too, with a sentence.
+"""`--timeout`: a port that does not come back ends an audit, fuzzing, a check and an explanation, too, with a sentence.
 
 tests/misuse has the commands that replay a golden file.
 """
@@ -41,6 +41,15 @@ def never_a_copy(checkpoint, *, dtype):
         pass
     return NumpyPort(dtype)
 
+class Once(NumpyPort):
+    def apply(self, name, inputs):
+        while name == "layers.0.q_proj" and name in self.applied:
+            pass
+        return {name: value + 1 for name, value in super().apply(name, inputs).items()}
+
+def once(checkpoint, *, dtype):
+    return Once(dtype)
+
 class Raising(NumpyPort):
     def trace(self, inputs, names):
         raise ValueError("it always fails")
@@ -81,6 +90,11 @@ def folder(tmp_path_factory):
         (("audit", "tiny.h5", "--faults", "faults.toml"), "never_a_copy", "its factory (float32)"),
         pytest.param(FUZZ, "make", "a whole run (input float32 end-to-end)", marks=pytest.mark.slow),
         (FUZZ, "never_again", "its factory (float32)"),
+        (
+            ("replay", "tiny.h5", "--mode", "isolated"),
+            "once",
+            "layers.0.q_proj (hello float32 isolated), to explain it",
+        ),
         (("check", str(CHECKPOINT)), "never", "its factory (float32)"),
     ],
     ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else None,

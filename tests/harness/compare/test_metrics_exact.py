@@ -4,7 +4,9 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
+import warnings
 from collections import defaultdict
 from unittest.mock import patch
 
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.compare import kernel, sums
+from harness.compare import sums
 from harness.compare.layout import Layout
 from harness.compare.metrics import Places, apart, counts, views
 
@@ -83,7 +85,7 @@ def plain(port, recorded, axes, places, atol):
 
 def sizes(few, part, widest):
     """Up to how many elements numpy does it, and the parts of others."""
-    return patch.multiple(sums, _FEW=few, _ALONE=part, _PART=part, _WIDEST=widest)
+    return patch.multiple(sums, FEW=few, _ALONE=part, _PART=part, _WIDEST=widest)
 
 
 @settings(max_examples=150)
@@ -101,7 +103,7 @@ def test_every_figure_is_that_of_plain_float64(comparison, how):
 
 @pytest.mark.parametrize("few", [0, 10])
 def test_an_error_of_atol_counts_as_none_and_a_padded_one_is_not_found(few, monkeypatch):
-    monkeypatch.setattr(sums, "_FEW", few)
+    monkeypatch.setattr(sums, "FEW", few)
     recorded = np.zeros((1, 2, 3), np.float32)
     port = np.array([[[0.5, 0, 0.25], [0, 0.75, 0.5]]], np.float32)
     places = Places(np.ones((1, 2), bool), np.array([[False, True, True]]))
@@ -169,22 +171,63 @@ def test_a_mistake_in_a_thread_is_not_lost():
     shape = (1, 1400, 896)
     tensor = np.zeros(shape, np.float32)
     real = np.ones((1, 1400), bool)
-    with (
-        patch.object(kernel, "add", side_effect=IndexError("here")),
-        pytest.raises(IndexError, match="here"),
-    ):
-        apart(tensor, tensor, "B T C", Places(real, real))
+    begun = threading.Event()
+
+    def add(*arguments):
+        if threading.current_thread().name.startswith("compare"):
+            begun.set()
+            raise IndexError("here")
+        assert begun.wait(60)
+        return 0.0, (0, 0, 0), 0, (0, 0, 0), 0
+
+    pair = sums.Pair(tensor, tensor, real, None, True)
+    with patch.object(sums, "compiled", lambda *dtypes: add), pytest.raises(IndexError, match="here"):
+        sums.measure(pair, helpers=1)
 
 
-def test_no_tensor_is_copied_as_a_whole():
-    tensor = np.ones((1, 4_000, 896), np.float32)
-    real = np.ones((1, 4_000), bool)
-    apart(tensor, tensor, "B T C", Places(real, real))
+LARGE = (1, 16, 151_936)
+
+
+@pytest.mark.parametrize("how", ["float32", "float16", "bfloat16", "mixed", "turned"])
+def test_no_large_tensor_is_copied_as_a_whole(how):
+    dtype = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}.get(how, np.float32)
+    tensor = np.ones(LARGE, dtype)
+    other = {
+        "mixed": tensor.astype(np.float64),
+        "turned": tensor.transpose(0, 2, 1).copy().transpose(0, 2, 1),
+    }
+    pair = sums.Pair(other.get(how, tensor), tensor, np.ones(LARGE[:2], bool), None, True)
+    assert sums.measure(pair).over_middle[1].sum() == tensor.size
     tracemalloc.start()
-    apart(tensor, tensor, "B T C", Places(real, real))
+    sums.measure(pair)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 2 * 1024**2 * (1 + (os.cpu_count() or 1))
+    assert most < (2.5 * 151_936 * 16) + 5 * 1024**2 * (1 + (os.cpu_count() or 1))
+
+
+@pytest.mark.parametrize("few", [0, 100_000])
+def test_what_is_too_large_to_be_squared_is_no_less_wrong(few, monkeypatch):
+    """float64: the difference of the last ones overflows, too, and is the largest; nothing of it is a warning."""
+    monkeypatch.setattr(sums, "FEW", few)
+    first = np.array([[[1.0, np.inf, 1e200, 3.0, 1e308]]])
+    reference = np.array([[[1.0, np.inf, -1e200, 2.0, -1e308]]])
+    pair = sums.Pair(first, reference, np.ones((1, 1), bool), None, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = sums.measure(pair)
+    assert (found.largest, found.at, found.strange, found.lost) == (np.inf, 4, 0, 1)
+    assert found.over_inner[0, 0, 0] == np.inf
+
+
+@pytest.mark.parametrize("few", [0, 100_000])
+def test_a_signalling_nan_is_a_nan(few, monkeypatch):
+    monkeypatch.setattr(sums, "FEW", few)
+    tensor = np.array([[[0x7FA00000, 0x3F800000]]], np.uint32).view(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = sums.measure(sums.Pair(tensor, tensor, np.ones((1, 1), bool), None, True))
+    assert (found.largest, found.strange, found.lost) == (0, 0, 1)
+    assert found.over_inner[:, 0, 0].tolist() == [0, 1]
 
 
 def test_tensors_of_a_tiny_model_need_nothing_compiled():
