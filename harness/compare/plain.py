@@ -21,11 +21,11 @@ def add(
     over_inner: Array,
     over_middle: Array,
 ) -> tuple[float, Place, int, Place, int]:
-    """As the kernel has it."""
-    left, right = columns
+    """As the kernel has it; of all columns there are."""
+    assert columns == (0, reference.shape[2]), "small tensors are not cut"
     with np.errstate(invalid="ignore", over="ignore"):
-        one, other = (_wide(array[:, :, left:right]) for array in (first, reference))
-        real = rows[:, :, None] & keys[:, None, left:right]
+        one, other = map(_wide, (first, reference))
+        real = rows[:, :, None] & keys[:, None, :]
         finite = np.isfinite(one) & np.isfinite(other)
         odd = real & ~finite
         strange = np.argwhere(odd & (one != other) & ~(np.isnan(one) & np.isnan(other)))
@@ -41,7 +41,7 @@ def add(
             over_inner[kind] = squares.sum(axis=2)
             over_middle[kind] = squares.sum(axis=1)
     where = strange[0] if len(strange) else (0, 0, 0)
-    return largest, _place(at, left), len(strange), _place(where, left), lost
+    return largest, _place(at), len(strange), _place(where), lost
 
 
 def _wide(array: Array) -> Array:
@@ -50,6 +50,6 @@ def _wide(array: Array) -> Array:
     return array.astype(np.float64)
 
 
-def _place(at: Iterable[Any], left: int) -> Place:
-    o, m, n = (int(each) for each in at)
-    return o, m, left + n
+def _place(indices: Iterable[Any]) -> Place:
+    o, m, n = (int(index) for index in indices)
+    return o, m, n
