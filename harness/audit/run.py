@@ -121,7 +121,7 @@ class Auditor:
         )
 
     def _made(self, make: Callable[[str, str], Port], folder: Path) -> Port:
-        with self.watch.over(f"its factory ({self.dtype})"):
+        with self.watch.over_factory(self.dtype):
             return make(str(folder), self.dtype)
 
     @cached_property

@@ -112,7 +112,7 @@ def _record(
 
     command = recording()
     first = dtypes[0] if dtypes else "float32"
-    with Watch(timeout).over(f"its factory ({first})"):
+    with Watch(timeout).over_factory(first):
         load_port(port, str(folder), first)
     asked = command.Asked(
         suite=None, checkpoint=checkpoint, output=golden, dtypes=tuple(dtypes), keep=(), cases=()

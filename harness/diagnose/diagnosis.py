@@ -1,7 +1,8 @@
 """The diagnosis of a replay: what explains its failures, and what they do not show."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.diagnose.decode import explain_decode
 from harness.diagnose.explain import explain, family
@@ -29,7 +30,7 @@ def diagnose(
     told = explain_facts((fact, session.found(fact)) for fact in asked if fact is not None)
     results = [result for result, fact in zip(results, asked, strict=True) if fact is None]
     explanations, notes = _isolated(session, folder, results, withheld)
-    explanations += explain_wiring(Subject(session.file, session.port, {}, watch=session.watch), results)
+    explanations += explain_wiring(_subject(session, {}), results)
     in_decode, more = _decode(session, folder, results, withheld)
     explanations += in_decode
     notes += [note for note in more if note not in notes]
@@ -48,9 +49,11 @@ def diagnose_one(session: Session, folder: Path, golden: Golden, mode: Mode) -> 
     if mode is Mode.DECODE:
         explanations, notes = _decode(session, folder, results)
         return explanations, [*notes, *_blind(session, results)]
-    return explain_wiring(Subject(session.file, session.port, {}, watch=session.watch), results), list(
-        _blind(session, results)
-    )
+    return explain_wiring(_subject(session, {}), results), list(_blind(session, results))
+
+
+def _subject(session: Session, weights: Mapping[str, Any], withheld: Collection[str] = ()) -> Subject:
+    return Subject(session.file, session.port, weights, withheld, session.watch)
 
 
 def _isolated(
@@ -58,7 +61,7 @@ def _isolated(
 ) -> Told:
     """What needs the checkpoint's weights. One that cannot be read costs the explanation, and no verdict."""
     try:
-        subject = Subject(session.file, session.port, Weights(folder), withheld, session.watch)
+        subject = _subject(session, Weights(folder), withheld)
         explanations = explain(subject, results)
         notes = [*low_precision(subject, results, explanations), *cast_orders(subject, results)]
     except GoldensError as error:
@@ -73,9 +76,7 @@ def _decode(
     if not any(result.verdict is Verdict.FAIL for result in results if result.mode is Mode.DECODE):
         return [], []
     try:
-        return explain_decode(
-            Subject(session.file, session.port, Weights(folder), withheld, session.watch), results
-        ), []
+        return explain_decode(_subject(session, Weights(folder), withheld), results), []
     except GoldensError as error:
         return [], [f"not explained: {error}"]
 

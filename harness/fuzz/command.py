@@ -113,7 +113,7 @@ def fuzz(question: Question, progress: Console) -> Fuzz:
 
 
 def _port(question: Question, folder: Path) -> Port:
-    with Watch(question.timeout).over(f"its factory ({question.dtype})"):
+    with Watch(question.timeout).over_factory(question.dtype):
         return load_port(question.port, str(folder), question.dtype)
 
 

@@ -46,7 +46,7 @@ def check(file: GoldenFile, question: Question, progress: Console) -> PortCheck:
     found, watch = _Found(), Watch(question.timeout)
     offered: list[Power] = []
     for dtype, cases in chosen.items():
-        with watch.over(f"its factory ({dtype})"):
+        with watch.over_factory(dtype):
             port = wired(factory(dtype), file.contents.components)
         with watch.over(f"its parameters or its config ({dtype})"):
             offered = offered or powers(port)

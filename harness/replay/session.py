@@ -321,7 +321,7 @@ class Session:
         """The port in a dtype; made when it is first asked for."""
         if dtype not in self._ports:
             self._ports = {}  # a model in one dtype at a time
-            with self.watch.over(f"its factory ({dtype})"):
+            with self.watch.over_factory(dtype):
                 self._ports[dtype] = wired(self._make_port(dtype), self.file.contents.components)
         return self._ports[dtype]
 

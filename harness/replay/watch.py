@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import Timer
 
@@ -30,6 +30,10 @@ class Watch:
         )
         with leaving_after(self.seconds, sentence):
             yield
+
+    def over_factory(self, dtype: str) -> AbstractContextManager[None]:
+        """`over` the making of a port."""
+        return self.over(f"its factory ({dtype})")
 
 
 UNWATCHED = Watch()

@@ -86,7 +86,8 @@ def test_what_one_file_misses_another_catches_unless_no_number_of_float32_shows_
 
 def test_every_fault_can_be_planted_somewhere(results):
     # no built-in chat template has a system prompt of its own
-    assert planted_nowhere(results) <= {"default-system-prompt-missing"}
+    lacking = {"default-system-prompt-missing"} & {result.fault for result in results}
+    assert planted_nowhere(results) == lacking
 
 
 def test_an_equivalent_fault_is_caught_nowhere_and_has_a_proof(results):
@@ -110,4 +111,4 @@ def test_a_fault_that_has_a_name_gets_it(results):
     """Those caught when loading are refused before there is anything to name."""
     namable = [result for result in results if result.ran and result.namable]
     refuse_more(namable, 0.05, lambda result: result.naming is not Naming.NAMED)
-    refuse_more(namable, 0.02, lambda result: result.naming is Naming.NOT_NAMED)
+    refuse_more(namable, 0.01, lambda result: result.naming is Naming.NOT_NAMED)
