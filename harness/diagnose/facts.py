@@ -1,6 +1,7 @@
 """What explains facts that are wrong: a mistake has to explain most of the texts, chats or logits in which one is.
 
-A text of one word shows less than others, and what is made of it fits other mistakes, too.
+A text of one word shows less than others, and what is made of it fits other mistakes, too. One that is said to show
+nothing by itself agrees with what it fits.
 """
 
 from collections import Counter
@@ -24,8 +25,9 @@ def _agreed(component: str, failed: Sequence[Found]) -> Explanation:
     counts = Counter(name for each in failed for name in each.hypotheses)
     most = max(counts.values(), default=0)
     names = [name for name in counts if counts[name] == most and 2 * most > len(failed)]
-    if names:
-        fewest = min((f for f in failed if names[0] in f.hypotheses), key=lambda each: len(each.hypotheses))
+    saying = [each for each in failed if each.text and not set(names).isdisjoint(each.hypotheses)]
+    if saying:
+        fewest = min(saying, key=lambda each: len(each.hypotheses))
         return Explanation(component, names, fewest.text)
     said = list(dict.fromkeys(each.text for each in failed if each.text))
     if len(failed) == 1:

@@ -137,6 +137,10 @@ def _instead(fact: Fact, counts: Array, right: Array) -> Iterator[tuple[str, str
     for mistake in mistakes(q):
         if mistake.name in _SEEN or mistake.name.endswith("_ignored"):
             yield mistake.name, mistake.says, softmax(mistake.answer)[0]
+            if len(q.settings) == 1 and mistake.name.endswith(
+                "_ignored"
+            ):  # other draws tell which of the two it is
+                yield "settings_ignored", mistake.says, softmax(mistake.answer)[0]
 
 
 _SEEN = ("temperature_multiplied", "temperature_twice", "left_sorted")

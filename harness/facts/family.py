@@ -14,7 +14,8 @@ class Found:
     """What became of a port's answer.
 
     reason: why it fails, or what is to be known of a pass (a near tie); one sentence, which names what differs
-    hypotheses, text: the mistake that explains a failure, by name and in words; several that cannot be told apart
+    hypotheses, text: the mistake that explains a failure, by name and in words; several that cannot be told apart.
+        Without words: so little is wrong that it fits these and says nothing by itself
     """
 
     verdict: Verdict

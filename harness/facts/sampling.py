@@ -11,6 +11,7 @@ it. `expected` has null for what may not be chosen.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.facts.family import PASSED, Context, Family, Found, wrong
@@ -48,11 +49,15 @@ def _judge(fact: Fact, answer: Any, context: Context) -> Found:
     port = numbers(answer, right.shape)
     if isinstance(port, str):
         return wrong(port)
-    reason = _difference(port, right, _allowed(q, right))
+    allowed = _allowed(q, right)
+    reason = _difference(port, right, allowed)
     if reason is None:
         return PASSED
     with np.errstate(all="ignore"):
-        return explained(reason, _fitting(fact, q, port, right))
+        found = explained(reason, _fitting(fact, q, port, right))
+    if len(q.settings) > 1 and _is_one_token(port, right, allowed):
+        return replace(found, text="")
+    return found
 
 
 def question(fact: Fact) -> "Question":
@@ -160,8 +165,6 @@ def tokens(chosen: Array) -> str:
 def _fitting(fact: Fact, q: "Question", port: Array, right: Array) -> Iterator[tuple[str, str]]:
     """The mistakes that make a difference here and give what the port gave."""
     allowed = _allowed(q, right)
-    if len(q.settings) > 1 and _is_one_token(port, right, allowed):
-        return
     for mistake in (*_looked_for(fact, q), *_with_a_number_for_dropped(port, right)):
         makes_a_difference = _difference(mistake.answer, right, allowed) is not None
         if makes_a_difference and _difference(port, mistake.answer, _near(q, mistake.answer)) is None:

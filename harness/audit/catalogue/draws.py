@@ -65,7 +65,6 @@ FAULTS = (
         "tokens are drawn from logits as they are",
         _draw_without(*ORDER),
         "settings_ignored",
-        "temperature_ignored",
     ),
     fault(
         "draws-without-temperature",

@@ -14,6 +14,7 @@ CUT = wrong("it ends", "truncated", text="the text is cut")
 STRIPPED = wrong("it ends", "text_stripped", "end_stripped", text="white space is dropped")
 EITHER = wrong("it ends", "truncated", "text_stripped", text="the text is cut, or white space is dropped")
 UNNAMED = wrong("it is another one")
+UNSURE = wrong("it is another one", "truncated", "upper_case")
 
 
 def test_what_passes_and_what_has_no_explanation_is_not_explained():
@@ -32,6 +33,16 @@ def test_what_explains_half_of_it_or_less_is_no_name():
     assert said.text == "unexplained: some of what is wrong would be explained by: the text is cut"
     (said,) = told(CUT, STRIPPED)
     assert (said.hypotheses, "white space is dropped" in said.text) == ([], True)
+
+
+def test_what_shows_nothing_by_itself_agrees_with_what_it_fits_and_no_more():
+    assert told(UNSURE) == told(UNSURE, UNSURE) == []
+    (said,) = told(UNSURE, CUT)
+    assert (said.hypotheses, said.text) == (["truncated"], "the text is cut")
+    (said,) = told(UNSURE, STRIPPED)
+    assert said.hypotheses == []
+    (said,) = told(UNSURE, UNSURE, wrong("it is shouted", "low_case", text="it is in lower case"))
+    assert said.hypotheses == []
 
 
 def test_what_cannot_be_told_apart_stays_so():

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from harness.audit.catalogue.sampling import FAULTS
+from harness.diagnose.facts import explain_facts
 from harness.facts import mishandled
 from harness.facts.draws import DRAWS, FALSE_ALARMS, chance
 from harness.facts.family import PASSED
 from harness.facts.processing import processed
 from harness.facts.sampling import SAMPLING, question
-from harness.model import Verdict
+from harness.model import FactIn, Verdict
 from harness.replay.port import NotOffered
 from qwen_flax import sampling
 
@@ -127,10 +128,15 @@ def test_a_fault_is_found_where_it_is_and_nowhere_else_and_gets_no_wrong_name(fa
     for each, what in failed:
         assert any(fnmatchcase(each.component, glob) for glob in fault.planting.at)
         assert what.reason
-        assert bool(what.text) is bool(what.hypotheses)
-        assert not what.hypotheses or set(what.hypotheses) & fault.named_by
+        assert what.hypotheses or not what.text
+        assert not what.text or set(what.hypotheses) & fault.named_by
     if fault.named_by:
-        assert any(set(what.hypotheses) <= fault.named_by for _, what in failed if what.hypotheses) or (
+        told = [
+            one
+            for checkpoint in (recorded(), recorded(**SHIPPED))
+            for one in explain_facts((FactIn(f, "float32"), what) for f, what in failed if f in checkpoint)
+        ]
+        assert any(each.hypotheses and set(each.hypotheses) <= fault.named_by for each in told) or (
             fault.name == "draws-of-the-likeliest"
         ), "one draw again and again is the same"
 
@@ -141,7 +147,7 @@ def test_a_fault_is_found_where_it_is_and_nowhere_else_and_gets_no_wrong_name(fa
     ids=lambda fault: fault.name,
 )
 def test_without_the_right_name_there_is_none(fault):
-    names = {name for _, what in failures(fault, withheld=True) for name in what.hypotheses}
+    names = {name for _, what in failures(fault, withheld=True) if what.text for name in what.hypotheses}
     named_elsewhere = {"filter_value_finite", "sampled_although_greedy", "generation_config_ignored"}
     assert names <= named_elsewhere & fault.named_by
 
@@ -165,7 +171,9 @@ def test_one_token_too_many_has_no_name_where_it_fits_several_settings():
     instead = next(m for m in mishandled.mistakes(q) if m.name == "top_k_plus_one").answer
     assert (np.isfinite(instead) != np.isfinite(processed(q))).sum() == 1
     what = judged(each, instead)
-    assert (what.verdict, what.hypotheses) == (Verdict.FAIL, ())
+    assert (what.verdict, what.text) == (Verdict.FAIL, "")
+    assert "top_k_plus_one" in what.hypotheses
+    assert explain_facts([(FactIn(each, "float32"), what)]) == []
 
 
 # What rounding explains
