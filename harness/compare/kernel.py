@@ -1,40 +1,22 @@
-"""What is done with each number of a pair, in one pass over both tensors. Compiled by numba where it runs, and kept.
+"""What is done with each number of a pair, in one pass over both tensors. numpy and numba only."""
 
-numpy and numba only: numpy has no operation that does several things to a number while it is in a register.
-What is compiled lies in a folder of its own for each text of this file, version of numba, and dtype, and one process at
-a time reads or writes there: else numba's index of a folder may point to what another process wrote.
-"""
-
-import fcntl
-import hashlib
-import logging
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from threading import Lock
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from harness.caches import cache_folder
+from harness.compiled import HOW, compiled
 
 Array = Any
-_LOG = logging.getLogger(__name__)
-_COMPILING = Lock()
 
 _MAGNITUDE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 """All bits of a float64 but its sign. Of numbers that are not negative, the order is that of their bits, which a
 processor compares in vectors."""
 
-_HOW: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-"""Sums may be taken in any order; NaN and infinities are to stay what they are."""
-
-_compiled = njit(**_HOW)
+_jitted = njit(**HOW)
 
 
 def _wide(number):
@@ -51,7 +33,7 @@ def _wide_as(number):
     return lambda number: np.float64(number)
 
 
-@_compiled
+@_jitted
 def _quick(first, reference, rows, keys, share, atol, columns, over_inner, over_middle):
     """As `_add`, of what is finite; else the sums are not. Returns the bits of the largest error, and its row."""
     outer, middle, _ = reference.shape
@@ -83,7 +65,7 @@ def _quick(first, reference, rows, keys, share, atol, columns, over_inner, over_
     return most, at
 
 
-@_compiled
+@_jitted
 def _careful(first, reference, rows, keys, share, atol, columns, over_inner, over_middle):
     """As `_add`, where something is NaN or infinite, or too large to be squared. Returns the bits of the largest error,
     and its row; strange, where and lost as `_add` has them.
@@ -151,50 +133,16 @@ def _add(first, reference, rows, keys, share, atol, columns, over_inner, over_mi
     return np.int64(most).view(np.float64), at, strange, where, lost
 
 
-@cache
-def _made(dtype: np.dtype) -> Callable[..., Any]:
-    """`_add` for tensors of a dtype, compiled or read. Where nothing can be kept, every process compiles it.
-
-    What is raised of a damaged file can be anything.
-    """
-    try:
-        with _kept_in(dtype):
-            add = njit(_add, cache=True, **_HOW)
-            _try(add, dtype)
-            return add
-    except Exception:
-        _LOG.debug("what numba compiles is not kept", exc_info=True)
-    add = njit(_add, **_HOW)
-    _try(add, dtype)
-    return add
+def add_for(dtype: np.dtype) -> Callable[..., Any]:
+    """What adds up pairs of a dtype, as `_add` says."""
+    return compiled(__file__, f"compare-{dtype.name}", partial(_made, dtype))
 
 
-@contextmanager
-def _kept_in(dtype: np.dtype) -> Iterator[None]:
-    text = hashlib.sha256(Path(__file__).read_bytes() + numba.__version__.encode()).hexdigest()[:16]
-    folder = cache_folder() / "compiled" / f"compare-{text}-{dtype.name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
-        try:
-            yield
-        except Exception:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            numba.config.CACHE_DIR = before
-
-
-def _try(add: Callable[..., Any], dtype: np.dtype) -> None:
-    """Which has it compiled, for arrays as all are that are compared."""
+def _made(dtype: np.dtype, kept: bool) -> Callable[..., Any]:
+    """Compiled, or read, as it is called with arrays as all are that are compared."""
+    add: Callable[..., Any] = njit(_add, cache=kept, **HOW)
     number, real, sums = np.zeros((1, 1, 1), dtype), np.ones((1, 1), bool), np.zeros((2, 1, 1))
     for array in (number, real):
         array.flags.writeable = False
     add(number, number, real, real, 1.0, 0.0, (0, 1), sums, sums.copy())
-
-
-def add_for(dtype: np.dtype) -> Callable[..., Any]:
-    """What adds up pairs of a dtype, as `_add` says."""
-    with _COMPILING:
-        return _made(dtype)
+    return add

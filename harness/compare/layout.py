@@ -59,11 +59,11 @@ class Layout:
         return self.lead < len(self.letters) and self.letters[-1] in PLACES
 
     def rows(self, over_inner: Array) -> Array:
-        """Sums over `inner`, (2 outer middle), to those of tokens: (2 B T)."""
+        """Sums over `inner`, (N outer middle), to those of tokens: (N B T)."""
         return self._summed(over_inner, range(self.lead), "BT")
 
     def channels(self, over_inner: Array, over_middle: Array) -> Array:
-        """Sums over `middle`, (2 outer inner), to those of channels; over `inner` where those are no channels."""
+        """Sums over `middle`, (N outer inner), to those of channels; over `inner` where those are no channels."""
         channels = "".join(letter for letter in self.letters if letter not in PLACES)
         if not self.has_channels:
             return self._summed(over_inner, range(self.lead), channels)
@@ -72,7 +72,7 @@ class Layout:
         )
 
     def _summed(self, sums: Array, axes: Sequence[int], kept: str) -> Array:
-        """Sums over (2 axes), to those over the axes that are `kept`."""
+        """Sums over (N axes), to those over the axes that are `kept`."""
         there = "".join(self.letters[axis].lower() for axis in axes)
         left = "".join(letter.lower() for letter in self.letters if letter in kept)
-        return np.einsum(f"z{there}->z{left}", sums.reshape(2, *(self.sizes[axis] for axis in axes)))
+        return np.einsum(f"z{there}->z{left}", sums.reshape(-1, *(self.sizes[axis] for axis in axes)))

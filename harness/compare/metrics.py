@@ -105,9 +105,9 @@ def _apart(
 ) -> Apart:
     shape, layout = reference.shape, Layout.of(axes, reference.shape)
     first, reference = first.reshape(layout.shape), reference.reshape(layout.shape)
-    rows, keys = _real(layout, places)
+    rows, keys = real(layout, places)
     sums = measure(Pair(first, reference, rows, keys, subtract, atol))
-    real = rows.sum() * layout.shape[-1] if keys is None else rows.sum(axis=1) @ keys.sum(axis=1)
+    there = rows.sum() * layout.shape[-1] if keys is None else rows.sum(axis=1) @ keys.sum(axis=1)
     return Apart(
         rows=layout.rows(sums.over_inner),
         channels=layout.channels(sums.over_inner, sums.over_middle),
@@ -115,11 +115,11 @@ def _apart(
         at=_index(sums.at, shape),
         strange=sums.strange,
         first=_index(sums.first, shape),
-        finite=int(real) - sums.lost,
+        finite=int(there) - sums.lost,
     )
 
 
-def _real(layout: Layout, places: Places) -> tuple[Array, Array | None]:
+def real(layout: Layout, places: Places) -> tuple[Array, Array | None]:
     """Which of `outer` and `middle`, and which of `outer` and `inner`, are those of real tokens; None for all."""
 
     def valid(letters: Sequence[str], sizes: tuple[int, ...], *shape: int) -> Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from harness.diagnose.problem import Array, Problem, step_of
-from harness.kinds.step import Evaluation, Hypothesis, Step, rounding
+from harness.kinds.step import Evaluation, Hypothesis, Step
 from harness.kinds.table import STEPS
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _of_reader(case: "DecodedCase") -> Array:
 def _turned_variance(e: Evaluation, output: Array, u: float) -> Array:
     """Products of numbers as large as the head may have been added."""
     largest = np.sqrt(np.mean(np.square(output), axis=-1, keepdims=True)) + 0 * output
-    return rounding(e.xp, u, largest, output)
+    return e.xp.rounding(u, largest, output)
 
 
 _TURNED = tuple(

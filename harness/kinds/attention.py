@@ -15,7 +15,6 @@ from harness.kinds.step import (
     Evaluation,
     Hypothesis,
     Step,
-    rounding,
     summation,
 )
 
@@ -52,10 +51,10 @@ def _scores_variance(e: Evaluation, output: Array, u: float) -> Array:
     """
     q, k = e.inputs["q"] * e.settings["scaling"], e.inputs["k"]
     squares = e.xp.matmul(q * q, e.xp.swap(k * k, 2, 3))
-    summed = summation(k.shape[-1], output, squares) + rounding(e.xp, u, output)
+    summed = summation(k.shape[-1], output, squares) + e.xp.rounding(u, output)
     if math.frexp(e.settings["scaling"])[0] == 0.5:
         return summed
-    return summed + rounding(e.xp, u, output) + squares * (u * u / 3)
+    return summed + e.xp.rounding(u, output) + squares * (u * u / 3)
 
 
 def _merged(e: Evaluation, heads: Array) -> Array:
@@ -72,7 +71,7 @@ def _context_variance(e: Evaluation, output: Array, u: float) -> Array:
     """A sum over the keys whose probability counts."""
     probs, v = e.inputs["probs"], e.inputs["v"]
     summed = summation(noticed_terms(e, probs), e.xp.matmul(probs, v), e.xp.matmul(probs * probs, v * v))
-    return _merged(e, summed) + rounding(e.xp, u, output)
+    return _merged(e, summed) + e.xp.rounding(u, output)
 
 
 def _split_heads(e: Evaluation, of: str) -> Array:
@@ -197,7 +196,7 @@ def _probs_transposed(e: Evaluation) -> Evaluation | None:
 def _context_spread(heads: Callable[[Array], Array], e: Evaluation, output: Array, u: float) -> Array:
     probs, v = e.inputs["probs"], e.inputs["v"]
     summed = summation(noticed_terms(e, probs), e.xp.matmul(probs, v), e.xp.matmul(probs * probs, v * v))
-    return heads(summed).reshape(output.shape) + rounding(e.xp, u, output)
+    return heads(summed).reshape(output.shape) + e.xp.rounding(u, output)
 
 
 _MERGES: tuple[tuple[str, str, Callable[[Array], Array], bool], ...] = (

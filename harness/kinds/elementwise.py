@@ -12,7 +12,6 @@ from harness.kinds.step import (
     Hypothesis,
     Step,
     Variance,
-    rounding,
 )
 
 
@@ -23,7 +22,7 @@ def _silu(e: Evaluation) -> Array:
 
 def _silu_variance(e: Evaluation, output: Array, u: float) -> Array:
     """exp and sum in float32; the sigmoid, and then the product, may be rounded to the model's dtype."""
-    return rounding(e.xp, U32, output, output) + rounding(e.xp, u, output, output)
+    return e.xp.rounding(U32, output, output) + e.xp.rounding(u, output, output)
 
 
 def _gated(e: Evaluation) -> Array:
@@ -40,12 +39,12 @@ def _residual(e: Evaluation) -> Array:
 
 def _residual_variance(e: Evaluation, output: Array, u: float) -> Array:
     if "multiplier" not in e.settings:
-        return rounding(e.xp, u, output)
-    return rounding(e.xp, u, output, e.inputs["branch"] * e.settings["multiplier"])
+        return e.xp.rounding(u, output)
+    return e.xp.rounding(u, output, e.inputs["branch"] * e.settings["multiplier"])
 
 
 def _rounded_once(e: Evaluation, output: Array, u: float) -> Array:
-    return rounding(e.xp, u, output)
+    return e.xp.rounding(u, output)
 
 
 def _gelu_variance(e: Evaluation, output: Array, u: float) -> Array:
@@ -181,7 +180,7 @@ def _capped_variance(e: Evaluation, output: Array, u: float) -> Array:
     """Quotient, tanh and product are rounded; what is nearly at the cap hardly moves with the quotient."""
     cap = e.settings["cap"]
     bent = 1 - (output / cap) ** 2
-    return rounding(e.xp, u, e.inputs["x"]) * bent**2 + rounding(e.xp, u, output, output)
+    return e.xp.rounding(u, e.inputs["x"]) * bent**2 + e.xp.rounding(u, output, output)
 
 
 def _cap(cap: float, e: Evaluation) -> Evaluation | None:

@@ -3,7 +3,7 @@
 from functools import partial
 
 from harness.kinds.shards import lookups
-from harness.kinds.step import Array, Evaluation, Hypothesis, Step, rounding
+from harness.kinds.step import Array, Evaluation, Hypothesis, Step
 
 
 def evaluate(e: Evaluation) -> Array:
@@ -46,7 +46,7 @@ HYPOTHESES = (
         "scaled_root_hidden",
         "scaled by sqrt(hidden size), as Gemma does",
         evaluate=_scaled,
-        variance=lambda e, output, u: rounding(e.xp, u, output, output),
+        variance=lambda e, output, u: e.xp.rounding(u, output, output),
     ),
     *_ROWS,
     *lookups(evaluate),
@@ -67,7 +67,7 @@ def _scaled_by(power: int, e: Evaluation) -> Array:
 
 def _twice_rounded(e: Evaluation, output: Array, u: float) -> Array:
     """The scale, and the product."""
-    return rounding(e.xp, u, output, output)
+    return e.xp.rounding(u, output, output)
 
 
 SCALED_HYPOTHESES = (

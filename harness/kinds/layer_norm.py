@@ -7,7 +7,7 @@ once, as Cohere has it; without it, by the one call that a library has for it.
 from functools import partial
 
 from harness.kinds.eps import EPS
-from harness.kinds.step import U32, Array, Evaluation, Hypothesis, Step, rounding
+from harness.kinds.step import U32, Array, Evaluation, Hypothesis, Step
 
 
 def evaluate(e: Evaluation) -> Array:
@@ -37,7 +37,7 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     root = (power / size + e.settings["eps"]) ** -0.5
     summed = size * (mean**2 / 9 + e.xp.total(x * x) / (18 * size**2))
     moved = (summed + mean**2 / 3 + x**2 / 3) * (root * (1 if weight is None else weight)) ** 2
-    return (product**2 * relative + moved) * U32**2 + rounding(e.xp, u, product, output)
+    return (product**2 * relative + moved) * U32**2 + e.xp.rounding(u, product, output)
 
 
 def _mean_kept(e: Evaluation) -> Array:

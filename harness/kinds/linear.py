@@ -6,7 +6,7 @@ from functools import partial
 from harness.kinds.precision import PRODUCTS, quantised, rounded, truncated
 from harness.kinds.rows import Rows
 from harness.kinds.shards import PRODUCTS as SPLIT
-from harness.kinds.step import Array, Evaluation, Hypothesis, Step, rounding, summation
+from harness.kinds.step import Array, Evaluation, Hypothesis, Step, summation
 
 
 def evaluate(e: Evaluation) -> Array:
@@ -19,7 +19,7 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     squares = e.xp.linear_squares(x, weight, bias)
     product = output if bias is None else output - bias
     terms = weight.shape[1] + (bias is not None)
-    return summation(terms, product, squares) + rounding(e.xp, u, product, output)
+    return summation(terms, product, squares) + e.xp.rounding(u, product, output)
 
 
 def _transposed(e: Evaluation) -> Evaluation | None:
@@ -98,12 +98,12 @@ def _log_softmax(e: Evaluation) -> Array:
 
 
 def _log_softmax_variance(e: Evaluation, output: Array, u: float) -> Array:
-    return variance(e, evaluate(e), u) + rounding(e.xp, u, output)
+    return variance(e, evaluate(e), u) + e.xp.rounding(u, output)
 
 
 def _softmax_variance(e: Evaluation, output: Array, u: float) -> Array:
     """A probability moves with its logit."""
-    return output**2 * variance(e, evaluate(e), u) + rounding(e.xp, u, output)
+    return output**2 * variance(e, evaluate(e), u) + e.xp.rounding(u, output)
 
 
 BOTH, WEIGHT, BIAS = ("weight", "bias"), ("weight",), ("bias",)

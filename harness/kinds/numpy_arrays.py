@@ -69,9 +69,9 @@ class NumpyArrays:
         """The maximum over the last axis, which stays with length 1."""
         return np.max(x, axis=-1, keepdims=True)
 
-    def binade(self, x: Array) -> Array:
-        """The power of two at or below |x|; 0 for 0."""
-        return np.ldexp(1.0, np.frexp(x)[1] - 1) * (x != 0)
+    def rounding(self, u: float, *values: Array) -> Array:
+        """The variance of rounding each of `values` once to unit roundoff u."""
+        return sum(_binade(value) ** 2 for value in values) * (u * u / 3)
 
     def rsqrt(self, x: Array) -> Array:
         return 1 / np.sqrt(x)
@@ -136,3 +136,8 @@ class NumpyArrays:
 
     def indices(self, length: int) -> Array:
         return np.arange(length)
+
+
+def _binade(x: Array) -> Array:
+    """The power of two at or below |x|; 0 for 0."""
+    return np.ldexp(1.0, np.frexp(x)[1] - 1) * (x != 0)

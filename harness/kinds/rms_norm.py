@@ -14,7 +14,7 @@ from functools import partial
 
 from harness.kinds.eps import EPS
 from harness.kinds.shards import SHARDS
-from harness.kinds.step import U32, Array, CastOrder, Evaluation, Hypothesis, Step, rounding
+from harness.kinds.step import U32, Array, CastOrder, Evaluation, Hypothesis, Step
 
 
 def _split(e: Evaluation) -> Array:
@@ -56,7 +56,7 @@ def variance(e: Evaluation, output: Array, u: float) -> Array:
     # A row of zeros has no relative error; eps keeps its norm finite.
     spread = e.xp.total(squares**2) / e.xp.where(power > 0, power**2, 1.0)
     relative = squares.shape[-1] * (1 / 9 + spread / 18) / 4 + 1
-    return output**2 * (relative * U32**2) + rounding(e.xp, u, output, output)
+    return output**2 * (relative * U32**2) + e.xp.rounding(u, output, output)
 
 
 def _eps_outside_root(e: Evaluation) -> Array:

@@ -7,7 +7,7 @@ sines are of fewer channels than a head has (`head_dim`), the first channels of 
 from collections.abc import Callable
 from functools import partial
 
-from harness.kinds.step import Array, Evaluation, Hypothesis, Step, rounding
+from harness.kinds.step import Array, Evaluation, Hypothesis, Step
 
 
 def _heads(e: Evaluation) -> Array:
@@ -48,7 +48,7 @@ def _by(pair: Pair, e: Evaluation) -> Array:
 
 def _variance_by(pair: Pair, e: Evaluation, output: Array, u: float) -> Array:
     turning, still = _apart(e)
-    spread = rounding(e.xp, u, *pair(turning), output[..., : e.inputs["cos"].shape[-1]])
+    spread = e.xp.rounding(u, *pair(turning), output[..., : e.inputs["cos"].shape[-1]])
     return spread if still is None else e.xp.concat((spread, still * 0), -1)
 
 

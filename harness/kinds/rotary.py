@@ -19,7 +19,6 @@ from harness.kinds.step import (
     Hypothesis,
     Step,
     Variance,
-    rounding,
     rounding_up_to_one,
 )
 
@@ -55,8 +54,8 @@ def _wave_variance(e: Evaluation, output: Array, u: float) -> Array:
     if enlarged == 1:
         return turned + rounding_up_to_one(e.xp, U32, output) + rounding_up_to_one(e.xp, u, output)
     # The factor and the product with it are rounded as well, and nothing ends at one any more.
-    own = rounding_up_to_one(e.xp, U32, output / enlarged) * enlarged**2 + rounding(e.xp, U32, output, output)
-    return abs(turned) + own + rounding(e.xp, u, output)
+    own = rounding_up_to_one(e.xp, U32, output / enlarged) * enlarged**2 + e.xp.rounding(U32, output, output)
+    return abs(turned) + own + e.xp.rounding(u, output)
 
 
 def _position(by: int, e: Evaluation) -> Evaluation:
@@ -118,7 +117,7 @@ def _variance_of(angles: Angles) -> Variance:
 
     def variance(e: Evaluation, output: Array, u: float) -> Array:
         largest = max(math.log(e.settings["theta"]) ** 2 + 2, frequencies.relative_variance(e).max())
-        own = rounding(e.xp, U32, output) + rounding(e.xp, u, output)
+        own = e.xp.rounding(U32, output) + e.xp.rounding(u, output)
         left = abs(frequencies.attention_factor(e.settings) ** 2 - output**2)
         return angles(e) ** 2 * ((largest + 1) * U32**2 / 6) * left + own
 

@@ -12,7 +12,6 @@ from harness.kinds.step import (
     Evaluation,
     Hypothesis,
     Step,
-    rounding,
     rounding_up_to_one,
 )
 
@@ -147,7 +146,7 @@ def _scores_times(factor: Callable[[Evaluation], float], e: Evaluation) -> Evalu
 
 def _scaled_variance(e: Evaluation, output: Array, u: float) -> Array:
     """The scaled scores may have been rounded before the softmax: each moves its probability, and all others."""
-    rounded = rounding(e.xp, u, e.inputs["scores"])
+    rounded = e.xp.rounding(u, e.inputs["scores"])
     shares = output**2 * rounded
     moved = (1 - output) ** 2 * rounded + e.xp.total(shares) - shares
     return _probs_variance(e, output, u) + output**2 * moved

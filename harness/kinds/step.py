@@ -121,23 +121,16 @@ class Step:
         return self.variance is None
 
 
-def rounding(xp: Any, u: float, *values: Array) -> Array:
-    """The variance of rounding each of `values` once to unit roundoff u."""
-    total = xp.binade(values[0]) ** 2
-    for value in values[1:]:
-        total = total + xp.binade(value) ** 2
-    return total * (u * u / 3)
-
-
 def rounding_up_to_one(xp: Any, u: float, value: Array) -> Array:
-    """As `rounding`, of a value between -1 and 1: since 1 is a number of every dtype, none is moved past it.
+    """As `xp.rounding`, of a value between -1 and 1: since 1 is a number of every dtype, none is moved past it.
 
     Cosines of small angles and the one probability of a sharp row are nearly 1, and nearly exact.
     """
-    spread, gap = rounding(xp, u, value), (1 - abs(value)) ** 2
+    spread, gap = xp.rounding(u, value), (1 - abs(value)) ** 2
     return xp.where(gap < spread, gap, spread)
 
 
 def summation(terms: Any, total: Array, squares: Array) -> Array:
     """The variance of summing `terms` products in float32 in any order: P = `total`, S^2 = `squares`."""
-    return (total * total / 9 + squares / 18) * (U32 * U32 * terms)
+    size = U32 * U32 * terms
+    return total * total * (size / 9) + squares * (size / 18)

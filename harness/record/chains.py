@@ -6,9 +6,8 @@ what the exact chain did. `steps` evaluates both, `tally` sums up how far apart 
 """
 
 from collections.abc import Collection
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +19,11 @@ from harness.kinds.table import STEPS
 from harness.model import LOGITS, UNIT_ROUNDOFF, Component, Floor, Mode
 from harness.record.floors import Depth, Floors, Recorded
 from harness.record.modules import Call, Copy, is_alone
-from harness.record.noise import SPREAD, Noise, seed_of
+from harness.record.noise import Noise, seed_of
 from harness.record.spread import Spread, beside
 from harness.record.steps import Factor, Product, Steps, Weights
-from harness.record.tally import Found, Tally
-from harness.record.tiles import TILE, each, rows_of
+from harness.record.tally import Tally
+from harness.record.tiles import TILE, rows_of
 from harness.record.watch import Captured
 
 LEAST_DRAWS, MOST_DRAWS, DRAWN_TOKENS = 3, 16, 64
@@ -98,8 +97,6 @@ class Chains:
         return Call(((values[source],), {}), {id(values[source]): source})
 
 
-Apart = dict[str, tuple[slice, Found]]
-"""At each of the tokens that a component is recorded at: which rows, and how far chains are apart there."""
 ALONE, CHAINED = "alone", "chained"
 """Groups of errors: measured and modelled; of the reference, and of each disturbed chain, against the exact one."""
 
@@ -133,16 +130,13 @@ class At:
         step = self._product(weights) if self._component.step == "linear" else self._steps(weights)
         part = weights.outputs
         if self._chains.depth.isolated:
-            tiles = step.tiles_alone
-            for rows, found in zip(tiles, each(partial(self._alone, step, part), tiles), strict=True):
-                self._tallies[self._tokens].add(ALONE, found, rows, part)
-        chained = each(partial(self._chained, step, part), step.tiles)
-        for _, apart in chained:
-            self._add(part, apart)
+            for tile in step.tiles_alone:
+                self._alone(step, part, tile)
+        chained = [self._chained(step, part, tile) for tile in step.tiles]
         if self._handed_on:
-            self._parts.append(step.together([spread for spread, _ in chained]))
+            self._parts.append(step.together(chained))
         if self._is_kept_exact:
-            self._exact.append(torch.cat([spread.exact.float() for spread, _ in chained], 1))
+            self._exact.append(torch.cat([spread.exact.float() for spread in chained], 1))
 
     @property
     def _is_kept_exact(self) -> bool:
@@ -181,34 +175,30 @@ class At:
         moved = None if value.moved is None else select(value.moved, f"N {axes}", self._tokens)
         return Spread(select(value.exact, axes, self._tokens), moved)
 
-    def _alone(self, step: Product | Steps, part: slice, tile: slice) -> Found:
+    def _alone(self, step: Product | Steps, part: slice, tile: slice) -> None:
         evaluation, output = step.alone(tile)
-        return self._isolated(output, self._variance(evaluation, output), part, tile)
+        self._isolated(output, self._variance(evaluation, output), part, tile)
 
-    def _isolated(self, output: Tensor, variance: Tensor | None, part: slice, rows: slice) -> Found:
+    def _isolated(self, output: Tensor, variance: Tensor | None, part: slice, rows: slice) -> None:
         """Rows in float64, on what the reference gave the component."""
         seen = rows_of(self._seen[self._tokens], self._component.axes, rows)[..., part]
-        errors = output.new_empty((2 if variance is None else 3, *output.shape))
-        errors[0] = output
-        torch.sub(seen, output, out=errors[1])
-        if variance is not None:
-            errors[2] = variance
-        return self._tallies[self._tokens].found(errors.numpy(), rows, squares=len(errors) - 2)
+        tally, squares = self._tallies[self._tokens], None if variance is None else variance.numpy()
+        tally.add(ALONE, rows, part, output.numpy(), seen.float().numpy(), variance=squares)
 
-    def _chained(self, step: Product | Steps, part: slice, tile: slice) -> tuple[Spread, Apart]:
+    def _chained(self, step: Product | Steps, part: slice, tile: slice) -> Spread:
         evaluation, output = step.exact(tile)
         variance = self._variance(evaluation, output)
-        sigma = None if variance is None else _root(variance)
         noise = self._chains.noise(self._component, part.start or 0, tile.start)
         draws, at_once = self._chains.draws, max(1, TILE // max(1, output.numel()))
         moved = []
         for first in range(0, draws, at_once):
             distances = step.moved(tile, output, first, min(at_once, draws - first))
-            if sigma is not None:
-                distances.addcmul_(sigma, noise.draw(distances.shape), value=1 / SPREAD)
+            if variance is not None:
+                distances = noise.disturbing(distances, variance)
             moved.append(distances)
         spread = Spread(output, torch.cat(moved) if len(moved) > 1 else next(iter(moved), None))
-        return spread, self._apart(spread, part, tile)
+        self._apart(spread, part, tile)
+        return spread
 
     def _variance(self, evaluation: Evaluation, output: Tensor) -> Tensor | None:
         """Of rounding, as it is modelled."""
@@ -217,36 +207,25 @@ class At:
             return None
         return variance(evaluation, output, UNIT_ROUNDOFF[self._recorded.dtype]).expand_as(output)
 
-    def _apart(self, spread: Spread, part: slice, tile: slice) -> Apart:
+    def _apart(self, spread: Spread, part: slice, tile: slice) -> None:
         """How far the reference and the disturbed chains are from the exact one."""
-        apart: Apart = {}
         for tokens, tally in self._tallies.items():
             rows = tally.among(tile)
             if rows.start == rows.stop:
                 continue
             chosen = spread.at(tally.picked(tile, rows), self._component.axes)
             seen = rows_of(self._seen[tokens], self._component.axes, rows)[..., part]
-            moved = chosen.exact.new_empty((0, *chosen.exact.shape)) if chosen.moved is None else chosen.moved
-            errors = chosen.exact.new_empty((2 + len(moved), *chosen.exact.shape))
-            errors[0] = chosen.exact
-            torch.sub(seen, chosen.exact, out=errors[1])
-            errors.numpy()[2:] = moved.numpy()
-            apart[tokens] = rows, tally.found(errors.numpy(), rows)
-        return apart
-
-    def _add(self, part: slice, apart: Apart) -> None:
-        for tokens, (rows, found) in apart.items():
-            self._tallies[tokens].add(CHAINED, found, rows, part)
+            moved = None if chosen.moved is None else chosen.moved.numpy()
+            tally.add(CHAINED, rows, part, chosen.exact.numpy(), seen.float().numpy(), moved)
 
     def by_itself(self, output: Tensor, variance: Tensor) -> None:
         """All of a module's output in float64, on what the reference gave it."""
         rows, part = slice(0, output.shape[1]), slice(None)
-        found = self._isolated(output, variance, part, rows)
-        self._tallies[self._tokens].add(ALONE, found, rows, part)
+        self._isolated(output, variance, part, rows)
 
     def put_out(self, outputs: Spread) -> None:
         """All of a module's output in the chains."""
-        self._add(slice(None), self._apart(outputs, slice(None), slice(0, outputs.exact.shape[1])))
+        self._apart(outputs, slice(None), slice(0, outputs.exact.shape[1]))
         self._parts.append(outputs)
 
     def end(self) -> Floors:
@@ -277,8 +256,3 @@ class At:
                 f"{component.name} of the reference is further from float64 than rounding explains, in case "
                 f"{recorded.name}, {recorded.dtype}: is a reduced precision switched on for products?"
             )
-
-
-def _root(variance: Tensor) -> Tensor:
-    """float32. NumPy's, since torch's own starts threads even for a tile."""
-    return torch.from_numpy(np.sqrt(variance.numpy())).float()

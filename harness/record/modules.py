@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from harness.kinds.step import U32, rounding
+from harness.kinds.step import U32
 from harness.kinds.table import STEPS
 from harness.model import UNIT_ROUNDOFF, Component
 from harness.record.decoder import Decoder, Module, module_of
@@ -176,7 +176,7 @@ class Copy:
             for name, size in self._sizes.items()
         }
         output = self._run(moved, call, values)
-        sigma = rounding(FLOAT64, self._u, output).sqrt()
+        sigma = FLOAT64.rounding(self._u, output).sqrt()
         return output + sigma * torch.randn(output.shape, generator=noise, dtype=torch.float64)
 
     def _run(self, tensors: Mapping[str, Tensor], call: Call, values: Mapping[str, Tensor]) -> Tensor:

@@ -8,8 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.record.loops import FEW, loops
+from harness.record.torch_arrays import flat
+
 SPREAD = float(np.sqrt(4 * (16**2 - 1) / 12))
 """The standard deviation of the sum of four numbers below 16."""
+MIDDLE = 30
+"""Its mean."""
 
 
 def seed_of(*names: str) -> int:
@@ -23,14 +28,28 @@ class Noise:
     def __init__(self, *seed: str) -> None:
         self._words = np.random.Generator(np.random.SFC64(seed_of(*seed)))
 
+    def disturbing(self, distances: Tensor, variance: Tensor) -> Tensor:
+        """distances, (N ...), float32, each with what rounding of this variance, (...), float64, may do to it."""
+        count = variance.numel()
+        if count <= FEW:
+            # torch's own root starts threads even for a tile
+            sigma = torch.from_numpy(np.sqrt(variance.numpy())).float()
+            return distances.addcmul(sigma, self.draw(distances.shape), value=1 / SPREAD)
+        disturbed = distances.clone(memory_format=torch.contiguous_format)
+        bits = self._bits((len(distances), count)).view(np.uint16)
+        loops().disturb(disturbed.view(-1, count).numpy(), flat(variance), bits, MIDDLE, 1 / SPREAD)
+        return disturbed
+
     def draw(self, shape: Iterable[int]) -> Tensor:
         """float32, and SPREAD times too large."""
-        shape = tuple(shape)
-        words = self._words.integers(0, 2**64, -(-prod(shape) // 4), np.uint64)
-        bits = words.view(np.int16)[: prod(shape)].reshape(shape)
+        bits = self._bits(tuple(shape))
         sums = (bits >> 4) & 0x0F0F
         sums += np.bitwise_and(bits, 0x0F0F, out=bits)
         sums += sums >> 8
         sums &= 0x7F
-        sums -= 30
+        sums -= MIDDLE
         return torch.from_numpy(sums).float()
+
+    def _bits(self, shape: tuple[int, ...]) -> np.ndarray:
+        words = self._words.integers(0, 2**64, -(-prod(shape) // 4), np.uint64)
+        return words.view(np.int16)[: prod(shape)].reshape(shape)

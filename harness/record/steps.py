@@ -106,7 +106,8 @@ class Product:
         return self._moved[first : first + count, :, tile]
 
     def together(self, parts: list[Spread]) -> Spread:
-        return Spread(self._output, self._moved if len(self._moved) else None)
+        moved = [part.moved for part in parts if part.moved is not None]
+        return Spread(self._output, torch.cat(moved, 2) if moved else None)
 
     def _knowing(self, squares: Tensor) -> Evaluation:
         return Evaluation(_Knowing(squares), {"x": self._x}, self._own, self._settings)

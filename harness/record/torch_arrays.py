@@ -4,11 +4,16 @@ Each is the call that `transformers` makes in eager mode, so that a step run in 
 bit-equal to the reference; the recorder checks that for everything it records.
 """
 
+from functools import reduce
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_EXPONENT = 0x7FF0000000000000
+from harness.record.loops import FEW, loops
+
+_EXPONENT = 0x7FF0_0000_0000_0000
 """The bits of a float64 that say which power of two it is at or above."""
 
 
@@ -61,9 +66,13 @@ class TorchArrays:
     def total(self, x: Tensor) -> Tensor:
         return x.sum(-1, keepdim=True)
 
-    def binade(self, x: Tensor) -> Tensor:
-        """A float64 without its sign and mantissa; 0 for one too small to be normal."""
-        return (x.double().view(torch.int64) & _EXPONENT).view(torch.float64)
+    def rounding(self, u: float, *values: Tensor) -> Tensor:
+        if any(value.numel() <= FEW or value.shape != values[0].shape for value in values):
+            return reduce(torch.add, map(_square_binade, values)) * (u * u / 3)
+        total = torch.zeros(values[0].shape, dtype=torch.float64)
+        for value in values:
+            loops().add_rounding(flat(total), flat(value.double()), u * u / 3)
+        return total
 
     def greatest(self, x: Tensor) -> Tensor:
         return x.amax(-1, keepdim=True)
@@ -88,3 +97,13 @@ class TorchArrays:
 
     def indices(self, length: int) -> Tensor:
         return torch.arange(length)
+
+
+def _square_binade(x: Tensor) -> Tensor:
+    """Of a float64 without its sign and mantissa; 0 for one too small to be normal."""
+    return (x.double().view(torch.int64) & _EXPONENT).view(torch.float64) ** 2
+
+
+def flat(x: Tensor) -> np.ndarray:
+    """Its numbers (E), in one piece."""
+    return x.contiguous().view(-1).numpy()

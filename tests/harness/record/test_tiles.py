@@ -6,8 +6,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
+
 from harness.compare.metrics import Places, views
-from harness.record import chains, tiles
+from harness.kinds.numpy_arrays import NumpyArrays
+from harness.record import chains, noise, tally, tiles, torch_arrays
 from harness.record.noise import SPREAD, Noise
 from harness.record.tally import Tally
 from tests.harness.record.test_recorder import make_checkpoint
@@ -19,26 +22,36 @@ LEFT_PADDED = np.arange(7) >= np.array([[3], [0]])
 
 @pytest.mark.parametrize("axes", AXES)
 @pytest.mark.parametrize("strange", [False, True])
-def test_tiles_add_up_to_the_whole(axes, strange):
+@pytest.mark.parametrize("few", [0, 1000], ids=["compiled", "plain"])
+def test_tiles_add_up_to_the_whole(axes, strange, few, monkeypatch):
+    monkeypatch.setattr(tally, "FEW", few)
     draw = np.random.default_rng(0)
-    right, error = draw.normal(size=(2, *AXES[axes]))
+    right, seen, *moved = draw.normal(size=(4, *AXES[axes]))
+    variance, moved = draw.uniform(size=AXES[axes]), np.array(moved, np.float32)
+    seen = seen.astype(np.float32)
     if strange:
-        error[(0, 0, 1, 1)[: error.ndim]] = np.inf
-        right[(1, 1, 1, 0)[: error.ndim]] = np.nan
+        seen[(0, 0, 1, 1)[: seen.ndim]] = np.inf
+        moved[1][(0, 2, 2, 0)[: seen.ndim]] = -np.inf
+        right[(1, 1, 1, 0)[: seen.ndim]] = np.nan
     places = Places(queries=LEFT_PADDED, keys=LEFT_PADDED)
-    tally = Tally(right.shape, axes, places, range(7))
+    tallied = Tally(right.shape, axes, places, range(7))
     for rows in (slice(0, 2), slice(2, 7)):
-        errors = np.stack([tiles.rows_of(value, axes, rows) for value in (right, error)])
-        tally.add("all", tally.found(errors, rows), rows, slice(None))
-    [found], whole = tally.views("all"), views(error, right, axes, places)
-    assert (found.whole, found.row, found.channel) == pytest.approx((whole.whole, whole.row, whole.channel))
+        numbers = [tiles.rows_of(value, axes, rows) for value in (right, seen)]
+        distances = np.stack([tiles.rows_of(value, axes, rows) for value in moved])
+        spread = tiles.rows_of(variance, axes, rows)
+        tallied.add("all", rows, slice(None), *numbers, distances, spread)
+    for found, error in zip(tallied.views("all"), (seen - right, *moved, np.sqrt(variance)), strict=True):
+        whole = views(error, right, axes, places)
+        assert (found.whole, found.row, found.channel) == pytest.approx(
+            (whole.whole, whole.row, whole.channel)
+        )
 
 
 def test_only_recorded_rows_of_a_tile_count():
-    tally = Tally((1, 3, 4), "B T C", Places(np.ones((1, 3)) > 0, np.ones((1, 9)) > 0), [1, 4, 5])
-    assert tally.among(slice(0, 4)) == slice(0, 1)
-    assert tally.picked(slice(0, 4), slice(0, 1)) == [1]
-    assert tally.picked(slice(4, 6), tally.among(slice(4, 6))) is None
+    tallied = Tally((1, 3, 4), "B T C", Places(np.ones((1, 3)) > 0, np.ones((1, 9)) > 0), [1, 4, 5])
+    assert tallied.among(slice(0, 4)) == slice(0, 1)
+    assert tallied.picked(slice(0, 4), slice(0, 1)) == [1]
+    assert tallied.picked(slice(4, 6), tallied.among(slice(4, 6))) is None
 
 
 def test_floors_do_not_depend_on_how_rows_are_cut(tmp_path, monkeypatch):
@@ -46,6 +59,12 @@ def test_floors_do_not_depend_on_how_rows_are_cut(tmp_path, monkeypatch):
     whole = recorded(folder, tmp_path / "whole.h5", None)
     for module in (chains, tiles):
         monkeypatch.setattr(module, "TILE", 64)
+    for module in (
+        tally,
+        noise,
+        torch_arrays,
+    ):  # so that the smaller ones are what is compiled, and the larger not
+        monkeypatch.setattr(module, "FEW", 32)
     cut = recorded(folder, tmp_path / "cut.h5", None)
     for one, other in zip(whole.contents.goldens, cut.contents.goldens, strict=True):
         floors = [(one.end_to_end.measured, other.end_to_end.measured)]
@@ -65,3 +84,32 @@ def test_noise_is_the_same_each_time_and_of_the_size_it_says():
     assert float(drawn[0].std()) == pytest.approx(1, abs=0.01)
     other = Noise("another", "float32").draw((3, 30_001)) / SPREAD
     assert abs(float((drawn[0] * other).mean())) < 0.02
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_noise_is_the_same_compiled_as_plain(draws, monkeypatch):
+    draw = np.random.default_rng(0)
+    variance = torch.from_numpy(draw.uniform(size=(2, 41, 61)) * 10.0 ** draw.uniform(-40, 3, (2, 41, 61)))
+    variance[0, 0] = 0
+    before = torch.from_numpy(draw.normal(size=(draws, 2, 41, 61)).astype(np.float32))
+    monkeypatch.setattr(noise, "FEW", 10**6)
+    plain = Noise("case").disturbing(before, variance)
+    monkeypatch.setattr(noise, "FEW", 0)
+    compiled = Noise("case").disturbing(before, variance)
+    changed = compiled != before
+    assert bool(changed[:, :, 1:].any())
+    assert not bool(changed[:, 0, 0].any())
+    assert ((compiled - plain).abs() <= 1e-6 * (before.abs() + 5 * variance.sqrt())).all()
+
+
+@pytest.mark.parametrize("values", [1, 2, 3])
+def test_the_variance_of_a_rounding_is_the_same_in_torch_compiled_and_in_numpy(values, monkeypatch):
+    draw = np.random.default_rng(0)
+    numbers = draw.normal(size=(values, 3, 5, 7)) * 10.0 ** draw.integers(-300, 150, (values, 3, 5, 7))
+    numbers[:, 0, 0, :3] = 0, 2, -8
+    right = NumpyArrays("float64").rounding(2.0**-24, *numbers)
+    assert right[0, 0, :3].tolist() == [values * size**2 * 2.0**-48 / 3 for size in (0, 2, 8)]
+    for few in (0, 10**6):
+        monkeypatch.setattr(torch_arrays, "FEW", few)
+        found = torch_arrays.TorchArrays(torch.float64).rounding(2.0**-24, *map(torch.from_numpy, numbers))
+        np.testing.assert_allclose(found, right, rtol=1e-12)
