@@ -3,7 +3,9 @@
     python benchmarks/replay.py GOLDEN.h5 [--port MODULE:FACTORY] [--checkpoint DIR] [--dtype float32] [--rounds 5]
 
 The baseline is what cannot be done without: a jitted forward pass over every case, compiled before, that hands out the
-logits, and plain reads of the golden file and of the checkpoint. All are timed in turns, in one run:
+logits, and plain reads of the golden file and of the checkpoint. It has the parameters in memory. A port that is made
+anew has not, nor has a script that is started for one forward pass: `from the start` is the same with the checkpoint
+read into parameters of the port's dtype, in place of the plain read. All are timed in turns, in one run:
 
   cold    a port made anew, an empty cache of compilations; once, with what was compiled
   warm    a port made anew, which reads its weights and is traced; what it compiles is in the cache
@@ -62,7 +64,7 @@ class Asked:
         self._path, self._dtype = options.golden, options.dtype
         file = GoldenFile.open(self._path)
         self._make = checked_factory(file, options.port, options.checkpoint)
-        self._files = [Path(self._path), *checkpoint_folder(file, options.checkpoint).glob("*.safetensors")]
+        self.weights = [*checkpoint_folder(file, options.checkpoint).glob("*.safetensors")]
         self.goldens = [
             golden for golden in file.select(dtypes=(self._dtype,)) if golden.isolated is not None
         ]
@@ -93,12 +95,11 @@ class Asked:
         for inputs in self.cases.values():
             np.asarray(session.port(self._dtype).trace(inputs, ("lm_head",))["lm_head"])
 
-    def read(self) -> None:
-        buffer = bytearray(1 << 24)
-        for path in self._files:
-            with path.open("rb", buffering=0) as stream:
-                while stream.readinto(buffer):
-                    pass
+    def read_goldens(self) -> None:
+        read(Path(self._path))
+
+    def read_weights(self) -> None:
+        read(*self.weights)
 
     def hash(self) -> None:
         file = GoldenFile.open(self._path)
@@ -133,7 +134,7 @@ class Asked:
             "components run": components,
             "verdicts found": verdicts,
             "a port made": made,
-            "its parameters read": timed(lambda: [value.nbytes for value in port.parameters().values()]),
+            "parameters read": timed(lambda: [value.nbytes for value in port.parameters().values()]),
         }
 
     def of_layers(self, count: int) -> list[Golden]:
@@ -141,6 +142,14 @@ class Asked:
         layers = re.compile(r"layers\.(\d+)\.")
         found = ((golden, layers.match(golden.component)) for golden in self.goldens)
         return [golden for golden, layer in found if layer is None or int(layer[1]) < count]
+
+
+def read(*paths: Path) -> None:
+    buffer = bytearray(1 << 24)
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            while stream.readinto(buffer):
+                pass
 
 
 def timed(task: Callable[..., Any], *arguments: Any) -> Time:
@@ -197,7 +206,8 @@ def measure(asked: Asked, rounds: int) -> dict[str, Time]:
     asked.forward(kept)
     tasks: dict[str, Callable[[], Any]] = {
         "forward passes": lambda: asked.forward(kept),
-        "reading": asked.read,
+        "goldens read": asked.read_goldens,
+        "weights read": asked.read_weights,
         "warm": lambda: asked.replay(asked.session()),
         "again": lambda: asked.again(kept),
     }
@@ -225,13 +235,17 @@ def main() -> None:
             told = ", ".join(f"{name} {n}" for name, n in found.most_common())
             console.print(f"compiled for {layers}: {told} (kinds and shapes: {len(asked.shapes)})")
         found = measure(asked, options.rounds)
-    baseline = total((found["forward passes"], found["reading"]))
+    passes = found["forward passes"], found["goldens read"]
+    baselines = {
+        "baseline": total((*passes, found["weights read"])),
+        "from the start": total((*passes, found["parameters read"])),
+    }
     title = f"{len(asked.goldens)} comparisons of {len(asked.cases)} cases, medians of {options.rounds}"
     table = Table(title=title)
-    for column in ("", "seconds", "of CPU", "/ baseline", "of CPU"):
+    for column in ("", "seconds", "of CPU", "/ baseline", "of CPU", "/ from the start", "of CPU"):
         table.add_column(column, justify="right" if column else "left")
-    for name, each in {**found, "baseline": baseline, "cold": cold}.items():
-        ratios = (f"{a / b:.2f}" for a, b in zip(each, baseline, strict=True))
+    for name, each in {**found, **baselines, "cold": cold}.items():
+        ratios = [f"{a / b:.2f}" for base in baselines.values() for a, b in zip(each, base, strict=True)]
         table.add_row(name, *(f"{seconds:.2f}" for seconds in each), *ratios)
     console.print(table)
 

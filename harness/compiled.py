@@ -1,8 +1,8 @@
 """Loops that numba compiles where they run, and that are kept in the cache.
 
 numpy has no operation that does several things to a number while it is in a register. What is compiled lies in a folder
-of its own for each text of the file that it is from, version of numba, and types that it is for, and one process at a
-time reads or writes there: else numba's index of a folder may point to what another process wrote.
+of its own for each name, text of the file that it is from and of this one, and version of numba. One process at a time
+reads or writes there: else numba's index of a folder may point to what another process wrote.
 """
 
 import fcntl
@@ -31,6 +31,7 @@ _MADE: dict[tuple[str, str], Any] = {}
 def compiled(source: str, name: str, make: Callable[[bool], T]) -> T:
     """What `make` gives, once in a process: it has numba compile what it gives, and keep it where it is told True.
 
+    It calls what it makes with all types and layouts of arrays that there will be: others would be compiled unlocked.
     source: the file whose text says what is compiled; name: of the folder, beside others from this source
     """
     with _COMPILING:

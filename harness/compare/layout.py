@@ -75,4 +75,4 @@ class Layout:
         """Sums over (N axes), to those over the axes that are `kept`."""
         there = "".join(self.letters[axis].lower() for axis in axes)
         left = "".join(letter.lower() for letter in self.letters if letter in kept)
-        return np.einsum(f"z{there}->z{left}", sums.reshape(-1, *(self.sizes[axis] for axis in axes)))
+        return np.einsum(f"z{there}->z{left}", sums.reshape(len(sums), *(self.sizes[axis] for axis in axes)))

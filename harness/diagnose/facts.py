@@ -22,11 +22,12 @@ def explain_facts(found: Iterable[tuple[FactIn, Found]]) -> list[Explanation]:
 
 
 def _agreed(component: str, failed: Sequence[Found]) -> Explanation:
-    counts = Counter(name for each in failed for name in each.hypotheses)
+    said_by_one = {name for each in failed if each.text for name in each.hypotheses}
+    counts = Counter(name for each in failed for name in each.hypotheses if name in said_by_one)
     most = max(counts.values(), default=0)
     names = [name for name in counts if counts[name] == most and 2 * most > len(failed)]
-    saying = [each for each in failed if each.text and not set(names).isdisjoint(each.hypotheses)]
-    if saying:
+    if names:
+        saying = [each for each in failed if each.text and names[0] in each.hypotheses]
         fewest = min(saying, key=lambda each: len(each.hypotheses))
         return Explanation(component, names, fewest.text)
     said = list(dict.fromkeys(each.text for each in failed if each.text))

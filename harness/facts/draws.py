@@ -115,7 +115,7 @@ def _instead(fact: Fact, counts: Array, right: Array) -> Iterator[tuple[str, str
     """Mistakes by name and in words, and the probabilities (V) that they draw by."""
     import numpy as np
 
-    from harness.facts.mishandled import mistakes
+    from harness.facts.mishandled import mistakes, settings_ignored
     from harness.facts.processing import Question, softmax
 
     support = right > 0
@@ -134,13 +134,11 @@ def _instead(fact: Fact, counts: Array, right: Array) -> Iterator[tuple[str, str
             "probabilities are drawn by as if they were logits",
             flat / flat.sum(),
         )
-    for mistake in mistakes(q):
+    # the only setting ignored is all of them ignored: other draws tell which it is
+    every = (*mistakes(q), settings_ignored(q)) if len(q.settings) == 1 else mistakes(q)
+    for mistake in every:
         if mistake.name in _SEEN or mistake.name.endswith("_ignored"):
             yield mistake.name, mistake.says, softmax(mistake.answer)[0]
-            if len(q.settings) == 1 and mistake.name.endswith(
-                "_ignored"
-            ):  # other draws tell which of the two it is
-                yield "settings_ignored", mistake.says, softmax(mistake.answer)[0]
 
 
 _SEEN = ("temperature_multiplied", "temperature_twice", "left_sorted")

@@ -27,7 +27,7 @@ def mistakes(q: Question) -> Iterator[Mistake]:
     for setting in q.settings:
         yield Mistake(f"{setting}_ignored", f"{setting} is not applied", processed(_without(q, setting)))
     if len(q.settings) > 1:
-        yield Mistake("settings_ignored", "no setting is applied: logits are handed on as they are", q.logits)
+        yield settings_ignored(q)
     for setting, name, says, stage in _OTHER_STAGES:
         if setting in q.settings:
             yield Mistake(name, says, processed(q, instead={setting: stage}))
@@ -42,6 +42,10 @@ def mistakes(q: Question) -> Iterator[Mistake]:
             yield Mistake(f"low_precision_{precision}", f"logits are processed in {precision}", answer)
     for name, says, change in _OTHER_ANSWERS:
         yield Mistake(name, says, change(processed(q)))
+
+
+def settings_ignored(q: Question) -> Mistake:
+    return Mistake("settings_ignored", "no setting is applied: logits are handed on as they are", q.logits)
 
 
 def _only_k(last_first: bool) -> Stage:

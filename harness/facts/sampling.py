@@ -27,6 +27,8 @@ Array = Any
 _ROUNDINGS = 6
 _NEAR = 16
 _ROUNDED = ("repetition_penalty", "temperature")
+_DEFAULTS = {"top_k": 50}
+"""What transformers uses of a checkpoint that says nothing, where it samples."""
 _SHOWN = 8
 """So many token ids are told."""
 
@@ -199,7 +201,10 @@ def _looked_for(fact: Fact, q: "Question") -> "Iterator[Mistake]":
     if checkpoint["do_sample"] and other.settings and len(q.settings) > 2:
         says = "the checkpoint's settings of sampling are not used, although it samples"
         yield Mistake("greedy_although_sampled", says, processed(other))
-    if not checkpoint["do_sample"]:
+    if checkpoint["do_sample"]:
+        says = "transformers' own defaults are used, not the checkpoint's generation settings"
+        yield Mistake("default_settings", says, processed(q.with_settings(_DEFAULTS)))
+    else:
         says = "the checkpoint's settings of sampling are used, although it does not sample"
         yield Mistake("sampled_although_greedy", says, processed(other))
 

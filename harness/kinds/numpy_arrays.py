@@ -1,5 +1,6 @@
 """The few array operations that steps are written in, on numpy arrays."""
 
+from functools import reduce
 from typing import Any
 
 import ml_dtypes
@@ -71,7 +72,7 @@ class NumpyArrays:
 
     def rounding(self, u: float, *values: Array) -> Array:
         """The variance of rounding each of `values` once to unit roundoff u."""
-        return sum(_binade(value) ** 2 for value in values) * (u * u / 3)
+        return reduce(np.add, (_binade(value) ** 2 for value in values)) * (u * u / 3)
 
     def rsqrt(self, x: Array) -> Array:
         return 1 / np.sqrt(x)

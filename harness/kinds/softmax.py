@@ -109,6 +109,12 @@ def _causal_by(ahead: int, e: Evaluation) -> Array:
     return ((keys <= queries + ahead) & _in_window(e, queries, keys))[None, None] & real
 
 
+def _window_from_zero(e: Evaluation) -> Array:
+    queries, keys, real = _places(e)
+    rows = e.xp.indices(len(e.inputs["query_index"]))[:, None]
+    return ((keys <= queries) & _in_window(e, rows, keys))[None, None] & real
+
+
 def _everything(e: Evaluation) -> Array:
     return e.inputs["scores"] * 0 == 0
 
@@ -194,6 +200,13 @@ _SOFTMAXES = (
         "query_index_from_zero",
         "queries counted from 0 in the mask, whatever keys they stand at",
         change=lambda e: e.with_inputs(query_index=e.xp.indices(len(e.inputs["query_index"]))),
+    ),
+    Hypothesis(
+        "window_from_zero",
+        "queries counted from 0 in the sliding window alone, whatever keys they stand at",
+        evaluate=partial(_probs_of, _window_from_zero),
+        variance=partial(_probs_variance_of, _window_from_zero),
+        whole=True,
     ),
     Hypothesis("mask_after_softmax", "masked after the softmax, not before", evaluate=_mask_after_softmax),
     Hypothesis(

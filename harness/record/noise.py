@@ -29,13 +29,16 @@ class Noise:
         self._words = np.random.Generator(np.random.SFC64(seed_of(*seed)))
 
     def disturbing(self, distances: Tensor, variance: Tensor) -> Tensor:
-        """distances, (N ...), float32, each with what rounding of this variance, (...), float64, may do to it."""
+        """distances, (N ...), float32, each with what rounding of this variance, (...), float64, may do to it.
+
+        In place, if they are in one piece.
+        """
         count = variance.numel()
         if count <= FEW:
             # torch's own root starts threads even for a tile
             sigma = torch.from_numpy(np.sqrt(variance.numpy())).float()
-            return distances.addcmul(sigma, self.draw(distances.shape), value=1 / SPREAD)
-        disturbed = distances.clone(memory_format=torch.contiguous_format)
+            return distances.addcmul_(sigma, self.draw(distances.shape), value=1 / SPREAD)
+        disturbed = distances.contiguous()
         bits = self._bits((len(distances), count)).view(np.uint16)
         loops().disturb(disturbed.view(-1, count).numpy(), flat(variance), bits, MIDDLE, 1 / SPREAD)
         return disturbed

@@ -106,8 +106,11 @@ class Product:
         return self._moved[first : first + count, :, tile]
 
     def together(self, parts: list[Spread]) -> Spread:
-        moved = [part.moved for part in parts if part.moved is not None]
-        return Spread(self._output, torch.cat(moved, 2) if moved else None)
+        """Where draws were disturbed in a copy, it takes their place."""
+        for tile, part in zip(self.tiles, parts, strict=True):
+            if part.moved is not None and part.moved.data_ptr() != self._moved[:, :, tile].data_ptr():
+                self._moved[:, :, tile] = part.moved
+        return Spread(self._output, self._moved if len(self._moved) else None)
 
     def _knowing(self, squares: Tensor) -> Evaluation:
         return Evaluation(_Knowing(squares), {"x": self._x}, self._own, self._settings)

@@ -33,7 +33,7 @@ class Tally:
         self._channels = tuple(sizes[letter] for letter in axes.split() if letter not in PLACES)
         there = places.valid(axes)
         placed = [size if letter in PLACES else 1 for letter, size in sizes.items()]
-        self._places = places
+        self._places = places  # for the loop; and for numpy, the same:
         self._padded = None if there.all() else ~np.broadcast_to(there, placed)
         self._sums: dict[str, Sums] = {}
 
@@ -98,9 +98,10 @@ class Tally:
         keys = np.broadcast_to(True if keys is None else keys, (outer, inner))
         right, seen = (np.ascontiguousarray(each).reshape(layout.shape) for each in numbers[:2])
         moved, variance = (np.ascontiguousarray(each).reshape(-1, *layout.shape) for each in numbers[2:])
+        real_places = (np.array(each, order="C") for each in (there, keys))
         count = 2 + len(moved) + len(variance)
         over_inner, over_middle = np.zeros((count, outer, middle)), np.zeros((count, outer, inner))
-        loops().sum_up(right, seen, moved, variance, *map(np.array, (there, keys)), over_inner, over_middle)
+        loops().sum_up(right, seen, moved, variance, *real_places, over_inner, over_middle)
         return layout.rows(over_inner), layout.channels(over_inner, over_middle)
 
     def _squares(self, numbers: Numbers, rows: slice) -> Array:

@@ -216,6 +216,7 @@ _ANSWERS = (
         "the 50 likeliest tokens are sampled from, whatever the checkpoint says",
         _checkpoint_settings({"top_k": 50}),
         "sampled_although_greedy",
+        "default_settings",
     ),
     fault(
         "settings-of-another-checkpoint",

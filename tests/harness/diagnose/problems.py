@@ -33,6 +33,8 @@ class Made:
         self.real = np.ones((sizes["B"], sizes["T"]), dtype=bool)
         for place in padding:
             self.real[place] = False
+        keys = sizes.get("S", sizes["T"])
+        self.keys = self.real if keys == sizes["T"] else np.ones((sizes["B"], keys), dtype=bool)
 
     def problem(self, answer):
         floor = Floor(NOTHING, NOTHING)
@@ -42,7 +44,7 @@ class Made:
             evaluation=self.evaluation,
             answer=answer.astype(np.float32),
             recorded=self.right.astype(np.float32),
-            places=Places(queries=self.real, keys=self.real),
+            places=Places(queries=self.real, keys=self.keys),
             failed=True,
             over_floor=np.inf,
         )

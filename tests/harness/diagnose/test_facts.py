@@ -43,6 +43,8 @@ def test_what_shows_nothing_by_itself_agrees_with_what_it_fits_and_no_more():
     assert said.hypotheses == []
     (said,) = told(UNSURE, UNSURE, wrong("it is shouted", "low_case", text="it is in lower case"))
     assert said.hypotheses == []
+    (said,) = told(UNSURE, wrong("it is another one", "upper_case", "cut_twice"), CUT)
+    assert (said.hypotheses, said.text) == (["truncated"], "the text is cut")
 
 
 def test_what_cannot_be_told_apart_stays_so():

@@ -128,6 +128,17 @@ def test_queries_that_stand_elsewhere_are_counted_from_zero_in_the_mask():
     assert made.named(answer, withheld={"query_index_from_zero"}) == set()
 
 
+def test_queries_behind_others_are_counted_from_zero_in_the_window_alone():
+    scores, queries, keys = drawn(2, 3, 4, 12), np.arange(8, 12), np.arange(12)
+    inputs = {"scores": scores, "attention_mask": np.ones((2, 12), int), "query_index": queries}
+    made = Made("probs", inputs, settings={"window": 2})
+    visible = (keys <= queries[:, None]) & (keys > np.arange(4)[:, None] - 2)
+    seen = np.where(visible, np.exp(scores), 0)
+    answer = seen / seen.sum(axis=-1, keepdims=True)
+    assert made.named(answer) == {"window_from_zero"}
+    assert made.named(answer, withheld={"window_from_zero"}) == set()
+
+
 def truncated(weight):
     bits = weight.astype(np.float32).view(np.uint32) >> np.uint32(16) << np.uint32(16)
     return bits.view(np.float32)
@@ -156,7 +167,7 @@ def test_every_hypothesis_is_planted_somewhere():
     """
     planted = set(PLANTED).union(*(fault.named_by for fault in FAULTS))
     planted |= {"weight_rounded_bfloat16", "weight_truncated_bfloat16", "scale_by_hidden_over_heads"}
-    planted |= {"query_index_from_zero"}
+    planted |= {"query_index_from_zero", "window_from_zero"}
     steps = {component.step for name in BUILT_IN for component in place(name).file.contents.components}
     known = {hypothesis.name for step in steps - {None} for hypothesis in STEPS[step].hypotheses}
     elsewhere = {"weight_without_one", "multiplier_missing"}

@@ -10,30 +10,35 @@ import torch
 
 from harness.compare.metrics import Places, views
 from harness.kinds.numpy_arrays import NumpyArrays
+from harness.model import Component
 from harness.record import chains, noise, tally, tiles, torch_arrays
+from harness.record.loops import loops
 from harness.record.noise import SPREAD, Noise
+from harness.record.spread import Spread
+from harness.record.steps import Factor, Product, Weights
 from harness.record.tally import Tally
 from tests.harness.record.test_recorder import make_checkpoint
 from tests.harness.record.test_streamed import recorded
 
 AXES = {"B T C": (2, 7, 5), "B H T S": (2, 3, 7, 7), "B H T D": (2, 3, 7, 4), "B T H D": (2, 7, 3, 4)}
+ALONE = {axes: (1, *shape[1:]) for axes, shape in AXES.items()}
 LEFT_PADDED = np.arange(7) >= np.array([[3], [0]])
 
 
-@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize(("axes", "shape"), [*AXES.items(), *ALONE.items()])
 @pytest.mark.parametrize("strange", [False, True])
 @pytest.mark.parametrize("few", [0, 1000], ids=["compiled", "plain"])
-def test_tiles_add_up_to_the_whole(axes, strange, few, monkeypatch):
+def test_tiles_add_up_to_the_whole(axes, shape, strange, few, monkeypatch):
     monkeypatch.setattr(tally, "FEW", few)
     draw = np.random.default_rng(0)
-    right, seen, *moved = draw.normal(size=(4, *AXES[axes]))
-    variance, moved = draw.uniform(size=AXES[axes]), np.array(moved, np.float32)
+    right, seen, *moved = draw.normal(size=(4, *shape))
+    variance, moved = draw.uniform(size=shape), np.array(moved, np.float32)
     seen = seen.astype(np.float32)
     if strange:
         seen[(0, 0, 1, 1)[: seen.ndim]] = np.inf
         moved[1][(0, 2, 2, 0)[: seen.ndim]] = -np.inf
-        right[(1, 1, 1, 0)[: seen.ndim]] = np.nan
-    places = Places(queries=LEFT_PADDED, keys=LEFT_PADDED)
+        right[(-1, 1, 1, 0)[: seen.ndim]] = np.nan
+    places = Places(queries=LEFT_PADDED[: shape[0]], keys=LEFT_PADDED[: shape[0]])
     tallied = Tally(right.shape, axes, places, range(7))
     for rows in (slice(0, 2), slice(2, 7)):
         numbers = [tiles.rows_of(value, axes, rows) for value in (right, seen)]
@@ -45,6 +50,12 @@ def test_tiles_add_up_to_the_whole(axes, strange, few, monkeypatch):
         assert (found.whole, found.row, found.channel) == pytest.approx(
             (whole.whole, whole.row, whole.channel)
         )
+    nothing_is_compiled_later()
+
+
+def nothing_is_compiled_later():
+    """For arrays that lie otherwise, numba would compile again, and write where another process may read."""
+    assert [len(loop.signatures) for loop in loops()] == [1, 1, 1]
 
 
 def test_only_recorded_rows_of_a_tile_count():
@@ -59,11 +70,8 @@ def test_floors_do_not_depend_on_how_rows_are_cut(tmp_path, monkeypatch):
     whole = recorded(folder, tmp_path / "whole.h5", None)
     for module in (chains, tiles):
         monkeypatch.setattr(module, "TILE", 64)
-    for module in (
-        tally,
-        noise,
-        torch_arrays,
-    ):  # so that the smaller ones are what is compiled, and the larger not
+    # so that what is small is compiled, and what is large is not
+    for module in (tally, noise, torch_arrays):
         monkeypatch.setattr(module, "FEW", 32)
     cut = recorded(folder, tmp_path / "cut.h5", None)
     for one, other in zip(whole.contents.goldens, cut.contents.goldens, strict=True):
@@ -75,6 +83,7 @@ def test_floors_do_not_depend_on_how_rows_are_cut(tmp_path, monkeypatch):
             ]
         for a, b in floors:
             assert (a.whole, a.row, a.channel) == pytest.approx((b.whole, b.row, b.channel), rel=1e-6)
+    nothing_is_compiled_later()
 
 
 def test_noise_is_the_same_each_time_and_of_the_size_it_says():
@@ -93,17 +102,44 @@ def test_noise_is_the_same_compiled_as_plain(draws, monkeypatch):
     variance[0, 0] = 0
     before = torch.from_numpy(draw.normal(size=(draws, 2, 41, 61)).astype(np.float32))
     monkeypatch.setattr(noise, "FEW", 10**6)
-    plain = Noise("case").disturbing(before, variance)
+    plain = Noise("case").disturbing(before.clone(), variance)
     monkeypatch.setattr(noise, "FEW", 0)
-    compiled = Noise("case").disturbing(before, variance)
+    compiled = Noise("case").disturbing(before.clone(), variance)
     changed = compiled != before
     assert bool(changed[:, :, 1:].any())
     assert not bool(changed[:, 0, 0].any())
     assert ((compiled - plain).abs() <= 1e-6 * (before.abs() + 5 * variance.sqrt())).all()
 
 
+@pytest.mark.parametrize("few", [0, 10**6], ids=["compiled", "plain"])
+@pytest.mark.parametrize("tile", [32, 10**6])
+def test_what_a_product_hands_on_is_what_was_disturbed(few, tile, monkeypatch):
+    monkeypatch.setattr(noise, "FEW", few)
+    monkeypatch.setattr(tiles, "TILE", tile)
+    draw = np.random.default_rng(0)
+    x, distances, weight = (
+        torch.from_numpy(draw.normal(size=shape)) for shape in ((2, 9, 5), (3, 2, 9, 5), (4, 5))
+    )
+    factor = Factor(Spread(x, distances.float()), None, list(range(9)))
+    component = Component("made", "made", "B T O", "linear")
+    product = Product(component, factor, Weights(slice(None), {"weight": weight.float()}), draws=3)
+    parts = []
+    for rows in product.tiles:
+        output = product.exact(rows)[1]
+        before = product.moved(rows, output, 0, 3).clone()
+        after = Noise("case").disturbing(product.moved(rows, output, 0, 3), torch.ones_like(output))
+        assert (after != before).any()
+        parts.append(Spread(output, after.clone()))
+    assert (len(parts) > 1) is (tile == 32)
+    handed_on = product.together(parts)
+    assert (handed_on.exact == torch.cat([part.exact for part in parts], 1)).all()
+    assert (handed_on.moved == torch.cat([part.moved for part in parts], 2)).all()
+
+
 @pytest.mark.parametrize("values", [1, 2, 3])
-def test_the_variance_of_a_rounding_is_the_same_in_torch_compiled_and_in_numpy(values, monkeypatch):
+def test_the_variance_of_rounding_finite_numbers_is_the_same_in_torch_compiled_and_in_numpy(
+    values, monkeypatch
+):
     draw = np.random.default_rng(0)
     numbers = draw.normal(size=(values, 3, 5, 7)) * 10.0 ** draw.integers(-300, 150, (values, 3, 5, 7))
     numbers[:, 0, 0, :3] = 0, 2, -8
