@@ -1,7 +1,7 @@
 """Rows of a tensor, so few at a time that what they are evaluated in fits into memory, whatever the length of a text.
 
 torch's operations on a tile run on all processors. So tiles are large: of those that stay in a processor's own cache,
-calling operations took a third of the time (docs/speed.md).
+calling operations took a quarter of the time (docs/speed.md).
 """
 
 import math

@@ -55,9 +55,9 @@ def test_another_limit_is_not_compared():
     [
         (0.2, 1.5, True),
         (1.5, 20.0, False),
-        (0.2, 0.5, True),
-        (0.2, 0.39, False),
-        (0.01, 0.2, False),
+        (0.2, 0.6, True),
+        (0.0, 0.59, False),
+        (0.4, 0.7, False),
         ("pass", "fail", True),
         (0.3, "fail", True),
         ("fail", 3.0, False),
