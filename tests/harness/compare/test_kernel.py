@@ -46,6 +46,7 @@ def test_many_processes_at_once_find_the_same_in_an_empty_cache(tmp_path):
     assert len(kept(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_what_one_process_compiled_another_reads_and_what_is_lost_is_compiled_again(tmp_path):
     assert told(compared("float32", tmp_path)) == FOUND
     before = kept(tmp_path)
