@@ -15,7 +15,7 @@ Array = Any
 FEW = 16 * 1024
 """Elements up to which torch and numpy do it: numba takes a second of each process, to be there."""
 
-_EXPONENT = np.int64(0x7FF0_0000_0000_0000)
+EXPONENT = 0x7FF0_0000_0000_0000
 """The bits of a float64 that say which power of two it is at or above."""
 _LOW_BITS, _LOW_BYTE, _NIBBLE, _BYTE = np.uint32(0x0F0F), np.uint32(0xFF), np.uint32(4), np.uint32(8)
 _BLOCK = 2048
@@ -115,5 +115,5 @@ def _sum_up(right, seen, moved, variance, rows, keys, over_inner, over_middle):
 def _add_rounding(total, values, third):
     """Add to total (E) the squares of `values` (E) without their signs and mantissas, times `third`; float64."""
     for i in range(total.size):
-        binade = np.int64(np.float64(values[i]).view(np.int64) & _EXPONENT).view(np.float64)
+        binade = np.int64(np.float64(values[i]).view(np.int64) & EXPONENT).view(np.float64)
         total[i] += binade * binade * third

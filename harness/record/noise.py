@@ -35,9 +35,7 @@ class Noise:
         """
         count = variance.numel()
         if count <= FEW:
-            # torch's own root starts threads even for a tile
-            sigma = torch.from_numpy(np.sqrt(variance.numpy())).float()
-            return distances.addcmul_(sigma, self.draw(distances.shape), value=1 / SPREAD)
+            return distances.addcmul_(variance.sqrt().float(), self.draw(distances.shape), value=1 / SPREAD)
         disturbed = distances.contiguous()
         bits = self._bits((len(distances), count)).view(np.uint16)
         loops().disturb(disturbed.view(-1, count).numpy(), flat(variance), bits, MIDDLE, 1 / SPREAD)

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.record.loops import FEW, loops
-
-_EXPONENT = 0x7FF0_0000_0000_0000
-"""The bits of a float64 that say which power of two it is at or above."""
+from harness.record.loops import EXPONENT, FEW, loops
 
 
 class TorchArrays:
@@ -101,7 +98,7 @@ class TorchArrays:
 
 def _square_binade(x: Tensor) -> Tensor:
     """Of a float64 without its sign and mantissa; 0 for one too small to be normal."""
-    return (x.double().view(torch.int64) & _EXPONENT).view(torch.float64) ** 2
+    return (x.double().view(torch.int64) & EXPONENT).view(torch.float64) ** 2
 
 
 def flat(x: Tensor) -> np.ndarray:
